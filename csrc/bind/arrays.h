@@ -1,0 +1,65 @@
+// numpy arrays in and out. Every message names the op, the argument, what was expected and what
+// came.
+#pragma once
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <initializer_list>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/tensor.h"
+
+namespace convlet::bind {
+
+namespace py = pybind11;
+
+// What an op reads: an array that is C-contiguous and aligned, and a view of it. The array is the
+// caller's own where its layout allows, else a copy, and lives as long as this.
+struct Input {
+  std::string name;
+  py::array array;
+  Tensor tensor;
+
+  const Shape& shape() const { return tensor.shape; }
+  const float* f32() const { return static_cast<const float*>(tensor.data); }
+};
+
+// What an op writes: a new array, or the caller's `out`.
+struct Output {
+  py::array array;
+  float* data;
+};
+
+// An array of one of `dtypes`: TypeError otherwise. `layout` is "(N,H,W,C)" or the like and fixes
+// the rank: ValueError otherwise; null allows any.
+Input array_input(const char* op, const std::string& name, const py::object& value,
+                  const char* layout, std::initializer_list<DType> dtypes);
+Input float_input(const char* op, const std::string& name, const py::object& value,
+                  const char* layout);
+
+// A new float32 array of this shape.
+py::array new_array(const Shape& shape);
+
+// `out` if it is not None: float32, of this shape, C-contiguous, writeable, and apart from the
+// memory of `apart`; it may be exactly one of `same`, but not a shifted part of it.
+Output float_output(const char* op, const py::object& out, const Shape& shape,
+                    std::initializer_list<const Input*> apart,
+                    std::initializer_list<const Input*> same = {});
+
+// An array that the op changes in place.
+Output float_in_place(const char* op, const std::string& name, const py::object& value);
+bool overlap(const void* a, std::size_t a_bytes, const void* b, std::size_t b_bytes);
+
+// ValueError unless the argument has this shape.
+void expect_shape(const char* op, const std::string& name, const char* layout,
+                  const Shape& expected, const Shape& got);
+
+// A shape given as integers: ValueError unless it has the rank of `layout` and no size is negative.
+Shape shape_argument(const char* op, const char* name, const std::vector<std::int64_t>& sizes,
+                     const char* layout);
+
+py::tuple to_tuple(const Shape& shape);
+
+}  // namespace convlet::bind

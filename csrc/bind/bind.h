@@ -1,0 +1,21 @@
+// The parts of the Python module; each adds its functions or classes.
+#pragma once
+#include <pybind11/pybind11.h>
+
+#include <string>
+
+#include "core/device.h"
+
+namespace convlet::bind {
+
+void bind_linear(pybind11::module_& module);       // conv2d, dense, bias gradient
+void bind_pool2d(pybind11::module_& module);       // max and average pooling
+void bind_elementwise(pybind11::module_& module);  // activations, softmax, dropout, add, multiply
+void bind_loss(pybind11::module_& module);         // softmax cross-entropy, elementwise losses
+void bind_optimizer(pybind11::module_& module);    // one update
+void bind_plan(pybind11::module_& module);         // Graph, State, Plan
+
+// ValueError that begins with `what` unless this build has a device of that name.
+Device& device_named(const char* what, const std::string& name);
+
+}  // namespace convlet::bind

@@ -1,0 +1,144 @@
+// Activations, softmax over the last axis, dropout, and arithmetic on two arrays of one shape.
+#include "bind/arrays.h"
+#include "bind/bind.h"
+#include "bind/run.h"
+
+namespace convlet::bind {
+
+namespace {
+
+py::array activation(const std::string& name, const py::object& x_value, const py::object& out) {
+  Activation kind = activation_named("activation", name);
+  const char* op = name_of(kind);
+  Input x = float_input(op, "x", x_value, nullptr);
+  Output y = float_output(op, out, x.shape(), {}, {&x});
+  std::int64_t n = x.shape().elements();
+  run([&](const Kernels& kernels, Context& context) {
+    kernels.activation(context, n, kind, x.f32(), y.data);
+  });
+  return y.array;
+}
+
+py::array activation_backward(const std::string& name, const py::object& dy_value,
+                              const py::object& y_or_x_value, const py::object& out) {
+  Activation kind = activation_named("activation", name);
+  std::string op_name = std::string(name_of(kind)) + "_backward";
+  const char* op = op_name.c_str();
+  Input dy = float_input(op, "dy", dy_value, nullptr);
+  Input y_or_x = float_input(op, gradient_from_output(kind) ? "y" : "x", y_or_x_value, nullptr);
+  expect_shape(op, "dy", "", y_or_x.shape(), dy.shape());
+  Output dx = float_output(op, out, dy.shape(), {&y_or_x}, {&dy});
+  std::int64_t n = dy.shape().elements();
+  run([&](const Kernels& kernels, Context& context) {
+    kernels.activation_backward(context, n, kind, dy.f32(), y_or_x.f32(), dx.data);
+  });
+  return dx.array;
+}
+
+py::array softmax_like(const char* op,
+                       void (*Kernels::*kernel)(Context&, const RowsShape&, const float*, float*),
+                       const py::object& x_value, const py::object& out) {
+  Input x = float_input(op, "x", x_value, nullptr);
+  RowsShape shape = check_softmax(op, x.shape());
+  Output y = float_output(op, out, x.shape(), {}, {&x});
+  run([&](const Kernels& kernels, Context& context) {
+    (kernels.*kernel)(context, shape, x.f32(), y.data);
+  });
+  return y.array;
+}
+
+py::array softmax_like_backward(const char* op,
+                                void (*Kernels::*kernel)(Context&, const RowsShape&, const float*,
+                                                         const float*, float*),
+                                const py::object& dy_value, const py::object& y_value,
+                                const py::object& out) {
+  Input dy = float_input(op, "dy", dy_value, nullptr);
+  Input y = float_input(op, "y", y_value, nullptr);
+  RowsShape shape = check_softmax(op, y.shape());
+  expect_shape(op, "dy", "", y.shape(), dy.shape());
+  Output dx = float_output(op, out, y.shape(), {&y}, {&dy});
+  run([&](const Kernels& kernels, Context& context) {
+    (kernels.*kernel)(context, shape, dy.f32(), y.f32(), dx.data);
+  });
+  return dx.array;
+}
+
+py::array dropout(const py::object& x_value, double rate, std::uint64_t seed, std::uint64_t step,
+                  std::uint64_t stream, const py::object& out) {
+  const char* op = "dropout";
+  Input x = float_input(op, "x", x_value, nullptr);
+  if (!(rate >= 0 && rate < 1)) value_error(op, ": expected rate in [0,1), got ", rate);
+  Output y = float_output(op, out, x.shape(), {}, {&x});
+  std::int64_t n = x.shape().elements();
+  RandomStep random{seed, step};
+  run([&](const Kernels& kernels, Context& context) {
+    kernels.dropout(context, n, static_cast<float>(rate), &random, stream, x.f32(), y.data);
+  });
+  return y.array;
+}
+
+py::array arithmetic(const char* op,
+                     void (*Kernels::*kernel)(Context&, std::int64_t, const float*, const float*,
+                                              float*),
+                     const py::object& a_value, const py::object& b_value, const py::object& out) {
+  Input a = float_input(op, "a", a_value, nullptr);
+  Input b = float_input(op, "b", b_value, nullptr);
+  expect_shape(op, "b", "", a.shape(), b.shape());
+  Output y = float_output(op, out, a.shape(), {}, {&a, &b});
+  std::int64_t n = a.shape().elements();
+  run([&](const Kernels& kernels, Context& context) {
+    (kernels.*kernel)(context, n, a.f32(), b.f32(), y.data);
+  });
+  return y.array;
+}
+
+}  // namespace
+
+void bind_elementwise(py::module_& module) {
+  using py::arg;
+  using py::object;
+  module.def("activation", activation, arg("name"), arg("x"), arg("out"));
+  module.def("activation_backward", activation_backward, arg("name"), arg("dy"), arg("y_or_x"),
+             arg("out"));
+  module.def(
+      "softmax",
+      [](const object& x, const object& out) {
+        return softmax_like("softmax", &Kernels::softmax, x, out);
+      },
+      arg("x"), arg("out"));
+  module.def(
+      "log_softmax",
+      [](const object& x, const object& out) {
+        return softmax_like("log_softmax", &Kernels::log_softmax, x, out);
+      },
+      arg("x"), arg("out"));
+  module.def(
+      "softmax_backward",
+      [](const object& dy, const object& y, const object& out) {
+        return softmax_like_backward("softmax_backward", &Kernels::softmax_backward, dy, y, out);
+      },
+      arg("dy"), arg("y"), arg("out"));
+  module.def(
+      "log_softmax_backward",
+      [](const object& dy, const object& y, const object& out) {
+        return softmax_like_backward("log_softmax_backward", &Kernels::log_softmax_backward, dy, y,
+                                     out);
+      },
+      arg("dy"), arg("y"), arg("out"));
+  module.def("dropout", dropout, arg("x"), arg("rate"), arg("seed"), arg("step"), arg("stream"),
+             arg("out"));
+  module.def(
+      "add",
+      [](const object& a, const object& b, const object& out) {
+        return arithmetic("add", &Kernels::add, a, b, out);
+      },
+      arg("a"), arg("b"), arg("out"));
+  module.def(
+      "multiply",
+      [](const object& a, const object& b, const object& out) {
+        return arithmetic("multiply", &Kernels::multiply, a, b, out);
+      },
+      arg("a"), arg("b"), arg("out"));
+}
+
+}  // namespace convlet::bind

@@ -1,0 +1,62 @@
+// The Python module convlet._core: its errors, threads and instruction set, and the parts of
+// bind.h.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include "bind/bind.h"
+#include "core/error.h"
+#include "cpu/device.h"
+#include "cpu/table.h"
+
+namespace convlet::bind {
+
+namespace {
+
+namespace py = pybind11;
+
+void translate(std::exception_ptr pointer) {
+  try {
+    if (pointer) std::rethrow_exception(pointer);
+  } catch (const Error& error) {
+    PyErr_SetString(error.kind() == Error::Kind::type ? PyExc_TypeError : PyExc_ValueError,
+                    error.what());
+  }
+}
+
+void bind_device(py::module_& module) {
+  using py::arg;
+  module.def("num_threads", num_threads);
+  module.def("set_num_threads", set_num_threads, arg("n"));
+  module.def("isa", [] { return std::string(cpu::table().name); });
+  module.def("supported_isas", cpu::supported_isas);
+  module.def("set_isa", cpu::set_table, arg("name"));
+  module.def(
+      "device_description",
+      [](const std::string& device) {
+        return device_named("device_description", device).description();
+      },
+      arg("device"));
+}
+
+}  // namespace
+
+Device& device_named(const char* what, const std::string& name) {
+  if (name != "cpu") value_error(what, ": expected device \"cpu\", got \"", name, '"');
+  return cpu_device();
+}
+
+}  // namespace convlet::bind
+
+PYBIND11_MODULE(_core, module) {
+  using namespace convlet::bind;
+  module.doc() = "The compiled part of convlet; use it through the package.";
+  module.attr("__version__") = CONVLET_VERSION;
+  py::register_local_exception_translator(translate);
+  bind_device(module);
+  bind_linear(module);
+  bind_pool2d(module);
+  bind_elementwise(module);
+  bind_loss(module);
+  bind_optimizer(module);
+  bind_plan(module);
+}

@@ -1,0 +1,112 @@
+// One update of a parameter by an optimizer, and the optimizer's numbers from a dict.
+#include <pybind11/stl.h>
+
+#include "bind/bind.h"
+#include "bind/options.h"
+#include "bind/run.h"
+
+namespace convlet::bind {
+
+namespace {
+
+template <class T>
+T number(const std::string& name, const py::handle& value) {
+  try {
+    return value.cast<T>();
+  } catch (const py::cast_error&) {
+    type_error("optimizer: expected ", name, " to be a ",
+               std::is_same_v<T, bool> ? "bool" : "number", ", got ", std::string(py::repr(value)));
+  }
+}
+
+OptimizerKind optimizer_named(const std::string& name) {
+  if (name == "sgd") return OptimizerKind::sgd;
+  if (name == "rmsprop") return OptimizerKind::rmsprop;
+  if (name == "adam") return OptimizerKind::adam;
+  value_error("optimizer: expected kind \"sgd\", \"rmsprop\" or \"adam\", got \"", name, '"');
+}
+
+void optimizer_update(const py::dict& values, double learning_rate, std::int64_t t,
+                      const py::object& p_value, const py::object& g_value,
+                      const std::vector<py::object>& state_values) {
+  const char* op = "optimizer_update";
+  OptimizerSetting setting = optimizer_setting(values);
+  if (setting.clip_norm != 0 || setting.global_clip_norm != 0)
+    value_error(op, ": expected no clip_norm (a single update clips nothing), got ",
+                std::string(py::repr(values)));
+  if (t < 1) value_error(op, ": expected t >= 1, got ", t);
+  Output p = float_in_place(op, "p", p_value);
+  Input g = float_input(op, "g", g_value, nullptr);
+  Shape shape;
+  for (py::ssize_t axis = 0; axis < p.array.ndim(); ++axis) shape.push_back(p.array.shape(axis));
+  expect_shape(op, "g", "", shape, g.shape());
+  std::size_t slots = static_cast<std::size_t>(optimizer_slots(setting.spec));
+  if (state_values.size() != slots)
+    value_error(op, ": expected ", slots, " arrays of state, got ", state_values.size());
+
+  std::vector<float*> state;
+  std::vector<Output> written{p};
+  for (const py::object& value : state_values) {
+    Output slot = float_output(op, value, shape, {&g});
+    for (const Output& other : written)
+      if (overlap(slot.data, slot.array.nbytes(), other.data, other.array.nbytes()))
+        value_error(op, ": expected p and the state to be apart, got arrays that share memory");
+    written.push_back(slot);
+    state.push_back(slot.data);
+  }
+  if (overlap(p.data, p.array.nbytes(), g.f32(), g.array.nbytes()))
+    value_error(op, ": expected p and g to be apart, got arrays that share memory");
+
+  OptimizerStep step = optimizer_step(setting.spec, learning_rate, t);
+  std::int64_t n = shape.elements();
+  run([&](const Kernels& kernels, Context& context) {
+    kernels.optimizer(context, n, setting.spec, &step, p.data, g.f32(), state.data());
+  });
+}
+
+}  // namespace
+
+OptimizerSetting optimizer_setting(const py::dict& values) {
+  OptimizerSetting setting;
+  OptimizerSpec& spec = setting.spec;
+  for (auto [key, value] : values) {
+    std::string name = py::str(key);
+    if (name == "kind")
+      spec.kind = optimizer_named(py::str(value));
+    else if (name == "momentum")
+      spec.momentum = number<float>(name, value);
+    else if (name == "nesterov")
+      spec.nesterov = number<bool>(name, value);
+    else if (name == "rho")
+      spec.rho = number<float>(name, value);
+    else if (name == "centered")
+      spec.centered = number<bool>(name, value);
+    else if (name == "beta_1")
+      spec.beta_1 = number<float>(name, value);
+    else if (name == "beta_2")
+      spec.beta_2 = number<float>(name, value);
+    else if (name == "epsilon")
+      spec.epsilon = number<float>(name, value);
+    else if (name == "weight_decay")
+      spec.weight_decay = number<float>(name, value);
+    else if (name == "clip_norm")
+      setting.clip_norm = number<float>(name, value);
+    else if (name == "global_clip_norm")
+      setting.global_clip_norm = number<float>(name, value);
+    else
+      value_error("optimizer: unknown setting \"", name, '"');
+  }
+  check_optimizer(spec);
+  if (!(setting.clip_norm >= 0 && setting.global_clip_norm >= 0))
+    value_error("optimizer: expected clip_norm and global_clip_norm >= 0 (0 is off), got ",
+                setting.clip_norm, " and ", setting.global_clip_norm);
+  return setting;
+}
+
+void bind_optimizer(py::module_& module) {
+  using py::arg;
+  module.def("optimizer_update", optimizer_update, arg("spec"), arg("learning_rate"), arg("t"),
+             arg("p"), arg("g"), arg("state"));
+}
+
+}  // namespace convlet::bind

@@ -1,0 +1,75 @@
+// Every kernel body, and the table made of them, for one instruction set (see simd.h).
+// clang-format off: the order matters, later bodies use earlier ones.
+#include "cpu/simd.h"
+#include "cpu/ranges.h"
+#include "cpu/math.h"
+#include "cpu/activation.h"
+#include "cpu/gemm.h"
+#include "cpu/windows.h"
+#include "cpu/correlation.h"
+#include "cpu/depthwise.h"
+#include "cpu/conv2d.h"
+#include "cpu/conv2d_backward_weight.h"
+#include "cpu/dense.h"
+#include "cpu/bias_gradient.h"
+#include "cpu/pool2d.h"
+#include "cpu/softmax.h"
+#include "cpu/softmax_cross_entropy.h"
+#include "cpu/elementwise_loss.h"
+#include "cpu/elementwise.h"
+#include "cpu/dropout.h"
+#include "cpu/optimizer.h"
+#include "cpu/reduction.h"
+#include "cpu/rows.h"
+// clang-format on
+
+namespace convlet::CONVLET_ISA {
+
+constexpr const char* isa_name() {
+  return CONVLET_ISA_LEVEL == 2 ? "avx512" : CONVLET_ISA_LEVEL == 1 ? "avx2" : "baseline";
+}
+
+constexpr Kernels kTable = {
+    isa_name(),
+    conv2d_workspace,
+    conv2d,
+    conv2d_backward_input,
+    conv2d_backward_weight,
+    dense_workspace,
+    dense,
+    dense_backward_input,
+    dense_backward_weight,
+    bias_gradient_workspace,
+    bias_gradient,
+    max_pool2d,
+    max_pool2d_backward,
+    avg_pool2d,
+    avg_pool2d_backward,
+    activation,
+    activation_backward,
+    softmax,
+    log_softmax,
+    softmax_backward,
+    log_softmax_backward,
+    softmax_cross_entropy,
+    elementwise_loss,
+    dropout,
+    add,
+    multiply,
+    scale,
+    copy_to_columns,
+    copy_from_columns,
+    pad2d,
+    crop2d,
+    optimizer,
+    sum,
+    sum_of_squares,
+    regularizer_penalty,
+    regularizer_gradient,
+    clip_by_norm,
+    accuracy,
+    gather_rows,
+    first_non_finite,
+};
+
+}  // namespace convlet::CONVLET_ISA

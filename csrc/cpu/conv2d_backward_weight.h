@@ -1,0 +1,184 @@
+// conv2d's gradient with respect to the weights:
+//   dw[r,s,c,k] = sum over n,p,q of x[n, p*stride_h + r*dilation_h - pad_top, ..., c] * dy[n,p,q,k]
+// With the tile of gemm.h: its rows are the taps (r,s,c), its terms the pixels of a block of x, and b is
+// dy, packed per block. The accumulators stay in registers for a stretch of pixels over several image
+// rows. The blocks are cut into parts that depend on the shape alone; each part has a dw of its own, and
+// the parts are added in order.
+namespace convlet::CONVLET_ISA {
+
+struct WeightGradient {
+  Windows windows;
+  Blocks blocks;
+  Pitch pitch;
+  // Where there is padding: trimmed, each tap (r,s) has a list of the pixels that it meets; or else x is
+  // copied with its padding, and all taps meet all pixels.
+  bool trimmed, copied;
+  std::int64_t copy_floats, block_pixels, block_runs;
+  std::int64_t groups;
+  Panels panels;  // output channels of a group
+  bool depthwise;
+  std::int64_t channels;  // of the images that tiles read: C, or K where channels are repeated
+
+  std::int64_t parts, panel_chunks;
+  std::int64_t row_count;  // R*S*(C/G), depthwise R*S
+  std::int64_t dw_size;
+
+  Row* rows;
+  float* parts_dw;  // of parts 1, 2, ...
+  float* copies;
+  float* gradients;  // dy, packed
+  Run* runs;
+  std::size_t bytes;
+};
+
+// The most that private copies of dw may take.
+constexpr std::int64_t kMostParts = 8;
+constexpr std::int64_t kPartsBytes = 8 << 20;
+
+inline WeightGradient make_weight_gradient(const Conv2dShape& s, int threads, void* memory) {
+  WeightGradient g;
+  g.windows = {s.N, s.H, s.W, s.C, s.P, s.Q, -s.pad_top, -s.pad_left, s.stride_h, s.stride_w,
+               s.dilation_h * (s.R - 1) + 1, s.dilation_w * (s.S - 1) + 1};
+  g.groups = s.groups;
+  g.panels = {s.K / s.groups};
+  g.depthwise = s.C == s.groups;
+  g.channels = g.depthwise ? s.K : s.C;
+  g.trimmed = g.windows.padded() && s.C / s.groups >= 4;
+  g.copied = g.channels != s.C || (g.windows.padded() && !g.trimmed);
+  g.blocks = cut_into_blocks(g.windows, s.K, kMostParts);
+  g.pitch = g.copied ? copy_pitch(g.windows, g.blocks, g.channels) : source_pitch(g.windows);
+  g.copy_floats = g.copied ? g.blocks.images * g.pitch.image : 0;
+  g.block_pixels = g.blocks.images * g.blocks.rows * s.Q;
+  g.block_runs = RunList::most(g.blocks.images * g.blocks.rows, g.block_pixels);
+
+  g.row_count = s.R * s.S * (s.C / s.groups);
+  g.dw_size = g.row_count * s.K;
+  g.parts = smaller(smaller(kMostParts, larger(1, g.blocks.count)),
+                    larger(1, kPartsBytes / (g.dw_size * static_cast<std::int64_t>(sizeof(float)))));
+  const std::int64_t all_panels = g.depthwise ? 1 : g.groups * g.panels.count();
+  g.panel_chunks = g.parts >= 2 * threads ? 1 : smaller(all_panels, ceil_div(2 * threads, g.parts));
+
+  const std::int64_t chunk_columns =
+      g.depthwise ? 0 : ceil_div(all_panels, g.panel_chunks) * smaller(kPanel, g.panels.padded_columns());
+  Workspace workspace(memory);
+  g.rows = workspace.take<Row>(g.row_count);
+  g.parts_dw = workspace.take<float>((g.parts - 1) * g.dw_size);
+  g.copies = workspace.take<float>(g.copy_floats * threads);
+  g.gradients = workspace.take<float>(g.block_pixels * chunk_columns * threads);
+  g.runs = workspace.take<Run>(g.block_runs * threads);
+  g.bytes = workspace.bytes();
+
+  if (memory) {
+    Row* row = g.rows;
+    const std::int64_t terms = s.C / s.groups;
+    for (std::int64_t r = 0; r < s.R; ++r)
+      for (std::int64_t c = 0; c < s.S; ++c)
+        for (std::int64_t i = 0; i < terms; ++i, ++row)
+          *row = {r * s.dilation_h * g.pitch.row + c * s.dilation_w * g.pitch.pixel + i,
+                  ((r * s.S + c) * terms + i) * s.K};
+  }
+  return g;
+}
+
+// The pixels of a block whose tap (r,s) reads inside the image.
+inline std::int64_t list_pixels(const WeightGradient& g, const Block& block, std::int64_t tap_h,
+                                std::int64_t tap_w, Run* runs) {
+  const Windows& w = g.windows;
+  std::int64_t top = 0, bottom = w.rows, left = 0, right = w.columns;
+  if (g.trimmed) {
+    top = first_window(-(w.origin_h + tap_h), w.step_h);
+    bottom = smaller(bottom, first_window(w.height - (w.origin_h + tap_h), w.step_h));
+    left = first_window(-(w.origin_w + tap_w), w.step_w);
+    right = smaller(right, first_window(w.width - (w.origin_w + tap_w), w.step_w));
+  }
+  top = larger(top, block.row) - block.row;
+  bottom = smaller(bottom, block.row + block.rows) - block.row;
+  RunList list(runs);
+  for (std::int64_t n = 0; n < block.images; ++n)
+    for (std::int64_t i = top; i < bottom; ++i)
+      list.add({g.pitch.window(w, n, i, left), right - left, w.step_w * g.pitch.pixel,
+                (n * block.rows + i) * w.columns + left});
+  return list.count();
+}
+
+// Adds one block to a part's dw, for the panels [first_panel, last_panel) of all groups.
+inline void add_block(const Conv2dShape& s, const WeightGradient& g, const Block& block,
+                      const float* images, const float* dy, std::int64_t first_panel,
+                      std::int64_t last_panel, Run* runs, float* packed, float* dw, bool first_block) {
+  const std::int64_t pixels = block.images * block.rows * s.Q;
+  const std::int64_t panels = g.panels.count(), terms = s.C / s.groups;
+  const std::int64_t panel_size = smaller(kPanel, g.panels.padded_columns()) * pixels;
+  auto channel_of = [&](std::int64_t p) { return p / panels * g.panels.columns + p % panels * kPanel; };
+  if (!g.depthwise)
+    for (std::int64_t p = first_panel; p < last_panel; ++p)
+      pack_rows(dy + channel_of(p), s.K, pixels, g.panels.columns_of(p % panels),
+                g.panels.width_of(p % panels), packed + (p - first_panel) * panel_size);
+
+  const std::int64_t tap_lists = g.trimmed ? s.R * s.S : 1;
+  const std::int64_t rows_per_list = g.row_count / tap_lists;
+  for (std::int64_t tap = 0; tap < tap_lists; ++tap) {
+    const Row* rows = g.rows + tap * rows_per_list;
+    const std::int64_t run_count =
+        list_pixels(g, block, tap / s.S * s.dilation_h, tap % s.S * s.dilation_w, runs);
+    if (g.depthwise) {
+      depthwise_weight(images, rows, rows_per_list, runs, run_count, dy, s.K, dw, !first_block);
+      continue;
+    }
+    for (std::int64_t p = first_panel; p < last_panel; ++p)
+      for_each_stretch(runs, run_count, [&](const Run* stretch, std::int64_t count, bool first, bool) {
+        multiply(images + p / panels * terms, rows, rows_per_list, stretch, count,
+                 packed + (p - first_panel) * panel_size, g.panels.width_of(p % panels),
+                 dw + channel_of(p), g.panels.columns_of(p % panels),
+                 {nullptr, !first_block || !first, Activation::none});
+      });
+  }
+}
+
+// A block's images as the tiles read them.
+inline const float* images_of(const WeightGradient& g, const Block& block, const float* x, float* to) {
+  const Windows& w = g.windows;
+  const std::int64_t C = w.channels, m = g.channels / C;
+  if (!g.copied)
+    return x + ((block.image * w.height + block.row * w.step_h + w.origin_h) * w.width + w.origin_w) * C;
+  copy_block(w, block, g.pitch, x, to, [&](const float* from, float* at, std::int64_t pixels) {
+    if (m == 1) return copy(at, from, pixels * C);
+    for (std::int64_t c = 0; c < pixels * C; ++c)
+      for (std::int64_t j = 0; j < m; ++j) at[c * m + j] = from[c];
+  });
+  return to;
+}
+
+inline void conv2d_backward_weight(Context& context, const Conv2dShape& s, const float* dy,
+                                   const float* x, float* dw, void* memory) {
+  if (s.N == 0) return clear(context, dw, s.R * s.S * (s.C / s.groups) * s.K);
+  const WeightGradient g = make_weight_gradient(s, context.threads(), memory);
+  const std::int64_t all_panels = g.depthwise ? 1 : g.groups * g.panels.count();
+  const std::int64_t chunk_floats =
+      ceil_div(all_panels, g.panel_chunks) * smaller(kPanel, g.panels.padded_columns()) * g.block_pixels;
+  parallel_for(
+      context, g.parts * g.panel_chunks, 1, [&](std::int64_t begin, std::int64_t end, int worker) {
+        float* copies = g.copies + worker * g.copy_floats;
+        float* packed = g.gradients + worker * chunk_floats;
+        for (std::int64_t item = begin; item < end; ++item) {
+          const std::int64_t part = item / g.panel_chunks, chunk = item % g.panel_chunks;
+          float* part_dw = part == 0 ? dw : g.parts_dw + (part - 1) * g.dw_size;
+          const std::int64_t first_block = g.blocks.count * part / g.parts;
+          const std::int64_t last_block = g.blocks.count * (part + 1) / g.parts;
+          for (std::int64_t index = first_block; index < last_block; ++index) {
+            const Block block = block_at(g.windows, g.blocks, index);
+            const float* images = images_of(g, block, x, copies);
+            add_block(s, g, block, images, dy + (block.image * s.P + block.row) * s.Q * s.K,
+                      all_panels * chunk / g.panel_chunks, all_panels * (chunk + 1) / g.panel_chunks,
+                      g.runs + worker * g.block_runs, packed, part_dw, index == first_block);
+          }
+        }
+      });
+  add_parts(context, g.parts, g.dw_size, g.parts_dw, dw);
+}
+
+inline std::size_t conv2d_workspace(const Conv2dShape& shape, Pass pass, int threads) {
+  if (pass == Pass::backward_weight) return make_weight_gradient(shape, threads, nullptr).bytes;
+  return make_correlation(shape, pass == Pass::forward, threads, nullptr).bytes;
+}
+
+}  // namespace convlet::CONVLET_ISA

@@ -1,0 +1,215 @@
+// dense: y = act(x w + bias), and its gradients dx = dy w^T and dw = x^T dy, with the tile of gemm.h. The
+// weights may be far larger than any cache and are used once per batch: they are read in place when there
+// are few rows, and otherwise packed a block at a time, never as a whole.
+namespace convlet::CONVLET_ISA {
+
+constexpr std::int64_t kDenseColumns = 8 * kPanel;  // of w, per piece of work
+constexpr std::int64_t kDenseRows = 240;            // of x, per piece of work
+
+// The pieces that a matrix of `rows` x `columns` results is cut into: nearly equal, columns in whole
+// panels.
+struct Pieces {
+  std::int64_t rows, columns;
+  std::int64_t row_pieces, column_pieces;
+
+  Pieces(std::int64_t rows, std::int64_t columns, std::int64_t most_rows, std::int64_t most_columns)
+      : rows(rows),
+        columns(columns),
+        row_pieces(ceil_div(rows, most_rows)),
+        column_pieces(ceil_div(columns, most_columns)) {}
+  std::int64_t count() const { return row_pieces * column_pieces; }
+  std::int64_t first_row(std::int64_t piece) const { return rows * piece / row_pieces; }
+  std::int64_t first_column(std::int64_t piece) const {
+    std::int64_t panels = ceil_div(columns, kPanel);
+    return smaller(columns, panels * piece / column_pieces * kPanel);
+  }
+};
+
+// Offsets of a piece's rows: a's are `a` apart, c's `c`.
+inline void list_dense_rows(std::int64_t count, std::int64_t a, std::int64_t c, Row* rows) {
+  for (std::int64_t i = 0; i < count; ++i) rows[i] = {i * a, i * c};
+}
+
+struct DenseWork {
+  std::int64_t parts;  // into which the sum is cut; fixed by the shape
+  std::int64_t most_rows, most_columns;
+  float* partial;  // results of the parts: all of them forward, all but the first in weight gradients
+  float* shared;   // dy, packed whole for weight gradients
+  float* blocks;   // per worker
+  std::int64_t block_floats;
+  Row* rows;  // per worker
+  std::size_t bytes;
+};
+
+inline DenseWork make_dense_work(const DenseShape& s, Pass pass, int threads, void* memory) {
+  DenseWork d;
+  constexpr std::int64_t kPartsBytes = 8 << 20;
+  auto most_parts = [](std::int64_t size) {
+    return larger(1, kPartsBytes / larger(1, size * static_cast<std::int64_t>(sizeof(float))));
+  };
+  d.parts = 1;
+  d.most_rows = kDenseRows;
+  d.most_columns = kDenseColumns;
+  std::int64_t partials = 0, shared = 0;
+  d.block_floats = kStretch * kDenseColumns;
+  switch (pass) {
+    case Pass::forward:
+      // Long sums with few results are cut, so that there is work for all threads.
+      d.parts = larger(1, smaller(smaller(16, s.I / 2048), most_parts(s.N * s.O)));
+      partials = d.parts > 1 ? d.parts * s.N * s.O : 0;
+      break;
+    case Pass::backward_input: break;
+    case Pass::backward_weight:
+      d.parts = larger(1, smaller(smaller(8, s.N / 512), most_parts(s.I * s.O)));
+      d.most_rows = larger(12, smaller(128, s.I / 16));
+      d.most_columns = larger(s.O, 1);
+      partials = (d.parts - 1) * s.I * s.O;
+      shared = s.N * Panels{s.O}.padded_columns();
+      d.block_floats = kStretch * d.most_rows;
+      break;
+  }
+  Workspace workspace(memory);
+  d.partial = workspace.take<float>(partials);
+  d.shared = workspace.take<float>(shared);
+  d.blocks = workspace.take<float>(d.block_floats * threads);
+  d.rows = workspace.take<Row>(d.most_rows * threads);
+  d.bytes = workspace.bytes();
+  return d;
+}
+
+inline std::size_t dense_workspace(const DenseShape& shape, Pass pass, int threads) {
+  return make_dense_work(shape, pass, threads, nullptr).bytes;
+}
+
+// Terms [first, last) of the columns [column, end) of some rows of x w, w (I,O) in place or packed.
+inline void dense_piece(const DenseShape& s, const float* x, const Row* rows, std::int64_t row_count,
+                        const float* w, std::int64_t first, std::int64_t last, std::int64_t column,
+                        std::int64_t end, float* block, float* y, const float* bias,
+                        Activation activation) {
+  const bool reused = row_count > max_rows(kMaxVectors);  // more than one tile reads a panel of w
+  for (std::int64_t i = first; i < last; i += kStretch) {
+    const std::int64_t terms = smaller(kStretch, last - i);
+    const Run run = {i, terms, 1, 0};
+    for (std::int64_t o = column; o < end; o += kPanel) {
+      const int columns = static_cast<int>(smaller(kPanel, end - o));
+      const int width = vectors_of(columns) * V::width;
+      const Epilogue epilogue = {bias ? bias + o : nullptr, i > first,
+                                 i + terms == last ? activation : Activation::none};
+      const float* b = w + i * s.O + o;
+      std::int64_t ldb = s.O;
+      if (reused || columns < width) {  // whole vectors of b must be readable
+        pack_rows(b, ldb, terms, columns, width, block);
+        b = block;
+        ldb = width;
+      }
+      multiply(x, rows, row_count, &run, 1, b, ldb, y + o, columns, epilogue);
+    }
+  }
+}
+
+// y = act(bias + part 0 + part 1 + ...).
+inline void finish_parts(Context& context, const DenseShape& s, std::int64_t parts, const float* partial,
+                         const float* bias, Activation activation, float* y) {
+  parallel_for(context, s.N, grain_of(s.O), [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t n = begin; n < end; ++n)
+      for_vectors(0, s.O, [&](std::int64_t o, auto lanes) {
+        V sum = bias ? load(bias + o, lanes) : zero();
+        for (std::int64_t part = 0; part < parts; ++part)
+          sum = sum + load(partial + (part * s.N + n) * s.O + o, lanes);
+        store(y + n * s.O + o, activate(activation, sum), lanes);
+      });
+  });
+}
+
+inline void dense(Context& context, const DenseShape& s, const float* x, const float* w,
+                  const float* bias, Activation activation, float* y, void* memory) {
+  const DenseWork d = make_dense_work(s, Pass::forward, context.threads(), memory);
+  const Pieces pieces(s.N, s.O, d.most_rows, d.most_columns);
+  const bool whole = d.parts == 1;
+  parallel_for(
+      context, d.parts * pieces.count(), 1, [&](std::int64_t begin, std::int64_t end, int worker) {
+        Row* rows = d.rows + worker * d.most_rows;
+        for (std::int64_t item = begin; item < end; ++item) {
+          const std::int64_t part = item % d.parts;
+          const std::int64_t row_piece = item / d.parts % pieces.row_pieces;
+          const std::int64_t column_piece = item / d.parts / pieces.row_pieces;
+          const std::int64_t n = pieces.first_row(row_piece);
+          const std::int64_t count = pieces.first_row(row_piece + 1) - n;
+          list_dense_rows(count, s.I, s.O, rows);
+          dense_piece(s, x + n * s.I, rows, count, w, s.I * part / d.parts, s.I * (part + 1) / d.parts,
+                      pieces.first_column(column_piece), pieces.first_column(column_piece + 1),
+                      d.blocks + worker * d.block_floats,
+                      (whole ? y : d.partial + part * s.N * s.O) + n * s.O, whole ? bias : nullptr,
+                      whole ? activation : Activation::none);
+        }
+      });
+  if (!whole) finish_parts(context, s, d.parts, d.partial, bias, activation, y);
+}
+
+inline void dense_backward_input(Context& context, const DenseShape& s, const float* dy, const float* w,
+                                 float* dx, void* memory) {
+  const DenseWork d = make_dense_work(s, Pass::backward_input, context.threads(), memory);
+  const Pieces pieces(s.N, s.I, d.most_rows, d.most_columns);
+  parallel_for(context, pieces.count(), 1, [&](std::int64_t begin, std::int64_t end, int worker) {
+    Row* rows = d.rows + worker * d.most_rows;
+    float* block = d.blocks + worker * d.block_floats;
+    for (std::int64_t item = begin; item < end; ++item) {
+      const std::int64_t n = pieces.first_row(item % pieces.row_pieces);
+      const std::int64_t count = pieces.first_row(item % pieces.row_pieces + 1) - n;
+      const std::int64_t last = pieces.first_column(item / pieces.row_pieces + 1);
+      list_dense_rows(count, s.O, s.I, rows);
+      for (std::int64_t i = pieces.first_column(item / pieces.row_pieces); i < last; i += kPanel)
+        for (std::int64_t o = 0; o < s.O; o += kStretch) {
+          const int columns = static_cast<int>(smaller(kPanel, last - i));
+          const int width = vectors_of(columns) * V::width;
+          const Run run = {o, smaller(kStretch, s.O - o), 1, 0};
+          pack_transposed(w + i * s.O + o, s.O, run.count, columns, width, block);
+          multiply(dy + n * s.O, rows, count, &run, 1, block, width, dx + n * s.I + i, columns,
+                   {nullptr, o > 0, Activation::none});
+        }
+    }
+  });
+}
+
+inline void dense_backward_weight(Context& context, const DenseShape& s, const float* dy, const float* x,
+                                  float* dw, void* memory) {
+  if (s.N == 0) return clear(context, dw, s.I * s.O);
+  const DenseWork d = make_dense_work(s, Pass::backward_weight, context.threads(), memory);
+  const Panels panels = {s.O};
+  parallel_for(context, panels.count(), grain_of(s.N * kPanel),
+               [&](std::int64_t begin, std::int64_t end, int) {
+                 for (std::int64_t p = begin; p < end; ++p)
+                   pack_rows(dy + p * kPanel, s.O, s.N, panels.columns_of(p), panels.width_of(p),
+                             d.shared + panels.offset_of(p, s.N));
+               });
+
+  const Pieces pieces(s.I, s.O, d.most_rows, d.most_columns);
+  parallel_for(
+      context, d.parts * pieces.count(), 1, [&](std::int64_t begin, std::int64_t end, int worker) {
+        Row* rows = d.rows + worker * d.most_rows;
+        float* block = d.blocks + worker * d.block_floats;
+        for (std::int64_t item = begin; item < end; ++item) {
+          const std::int64_t part = item % d.parts;
+          const std::int64_t i = pieces.first_row(item / d.parts);
+          const std::int64_t count = pieces.first_row(item / d.parts + 1) - i;
+          const std::int64_t first = s.N * part / d.parts, last = s.N * (part + 1) / d.parts;
+          float* part_dw = (part == 0 ? dw : d.partial + (part - 1) * s.I * s.O) + i * s.O;
+          list_dense_rows(count, 1, s.O, rows);
+          for (std::int64_t n = first; n < last; n += kStretch) {
+            // The inputs are copied next to each other: at their own distance, often a large power of
+            // two, they would compete for the same lines of the cache.
+            const Run run = {0, smaller(kStretch, last - n), count, 0};
+            for (std::int64_t t = 0; t < run.count; ++t)
+              copy(block + t * count, x + (n + t) * s.I + i, count);
+            for (std::int64_t p = 0; p < panels.count(); ++p)
+              multiply(block, rows, count, &run, 1,
+                       d.shared + panels.offset_of(p, s.N) + n * panels.width_of(p), panels.width_of(p),
+                       part_dw + p * kPanel, panels.columns_of(p),
+                       {nullptr, n > first, Activation::none});
+          }
+        }
+      });
+  add_parts(context, d.parts, s.I * s.O, d.partial, dw);
+}
+
+}  // namespace convlet::CONVLET_ISA

@@ -1,0 +1,95 @@
+// exp, log, tanh, sigmoid and the normal distribution's tail on vectors: argument reduction as in
+// W. J. Cody and W. Waite, "Software Manual for the Elementary Functions" (1980), then a
+// polynomial. The coefficients are minimax ones of our own (Remez exchange, 40 digits, rounded to
+// float); the error given with each polynomial is relative, before rounding.
+namespace convlet::CONVLET_ISA {
+
+// c[0] + c[1] x + ... + c[n-1] x^(n-1), by Horner's rule.
+template <int n>
+inline V polynomial(const float (&c)[n], V x) {
+  V y = broadcast(c[n - 1]);
+  for (int i = n - 2; i >= 0; --i) y = fma(y, x, broadcast(c[i]));
+  return y;
+}
+
+// ln 2 = kLn2High + kLn2Low; the first has few bits, so that a small integer times it is exact.
+constexpr float kLn2High = 0.693359375f, kLn2Low = -2.12194440e-4f;
+
+// e^x = 2^n e^r, r = x - n ln 2, e^r = 1 + r + r^2 P(r) for |r| <= ln(2)/2, to 2^-28. Results below
+// the smallest normal are denormal, not zero. 1 ulp with FMA, 2 without.
+inline V exp(V x) {
+  constexpr float kP[] = {0x1.fffffcp-2f, 0x1.55549p-3f, 0x1.5558fcp-5f, 0x1.123b8ap-7f,
+                          0x1.6a2178p-10f};
+  // Outside [-104, 89] the result is 0 or infinity. Constants stand first, so that NaN stays NaN.
+  x = min(broadcast(89.0f), max(broadcast(-104.0f), x));
+  // NaN becomes -151 here: power_of_two needs a number.
+  V n = max(round(x * broadcast(1.44269504f)), broadcast(-151.0f));
+  V r = fma(n, broadcast(-kLn2High), x);
+  r = fma(n, broadcast(-kLn2Low), r);
+  V y = fma(polynomial(kP, r), r * r, r) + broadcast(1.0f);
+  // In two factors: 2^n itself may be denormal or infinite where the result is not.
+  V half = round(n * broadcast(0.5f));
+  return y * power_of_two(half) * power_of_two(n - half);
+}
+
+// ln x = e ln 2 + ln(1+f), x = 2^e (1+f) with 1+f in [sqrt(1/2), sqrt(2)], and ln(1+f) = f - f^2/2
+// + f^3 P(f), to 2^-30. -inf at 0, NaN below.
+inline V log(V x) {
+  constexpr float kP[] = {0x1.555548p-2f,  -0x1.000006p-2f, 0x1.99a4b6p-3f,
+                          -0x1.555c4ep-3f, 0x1.23376ap-3f,  -0x1.fc2206p-4f,
+                          0x1.e6f052p-4f,  -0x1.de3c1p-4f,  0x1.1457d6p-4f};
+  Mask denormal = x < broadcast(0x1p-126f);
+  V scaled = select(denormal, x * broadcast(0x1p24f), x);
+  V e = exponent(scaled) - select(denormal, broadcast(24.0f), zero());
+  V m = mantissa(scaled);
+  Mask high = m > broadcast(1.41421356f);
+  e = select(high, e + broadcast(1.0f), e);
+  V f = select(high, m * broadcast(0.5f), m) - broadcast(1.0f);
+  V square = f * f;
+  V low = fma(e, broadcast(kLn2Low), polynomial(kP, f) * f * square);
+  V y = fma(e, broadcast(kLn2High), fma(square, broadcast(-0.5f), low) + f);
+  constexpr float kInfinity = __builtin_inff();
+  y = select(x < broadcast(kInfinity), y, x);  // infinity and NaN
+  y = select(x == zero(), broadcast(-kInfinity), y);
+  return select(x < zero(), broadcast(__builtin_nanf("")), y);
+}
+
+// 1 / (1 + e^-x), from e^-|x| so that the small side keeps its relative accuracy.
+inline V sigmoid(V x) {
+  V e = exp(zero() - abs(x));
+  V y = broadcast(1.0f) / (broadcast(1.0f) + e);
+  return select(x < zero(), e * y, y);
+}
+
+// x + x^3 P(x^2) for |x| < 0.625, to 2^-27; 1 - 2 / (e^2|x| + 1) with the sign of x beyond.
+inline V tanh(V x) {
+  constexpr float kP[] = {-0x1.555532p-2f, 0x1.110726p-3f, -0x1.b83c5ap-5f, 0x1.52269cp-6f,
+                          -0x1.75e1ccp-8f};
+  V a = abs(x);
+  V square = x * x;
+  V inner = fma(polynomial(kP, square) * square, x, x);
+  V outer = broadcast(1.0f) - broadcast(2.0f) / (exp(a + a) + broadcast(1.0f));
+  outer = select(x < zero(), zero() - outer, outer);
+  return select(a < broadcast(0.625f), inner, outer);
+}
+
+// The normal distribution at x: its density times sqrt(2 pi), e^(-x^2/2), and its lower tail
+//   Phi(x) = (1 + erf(x / sqrt 2)) / 2.
+// With z = |x| and t = (z-4) / (z+4): Phi(-z) = e^(-z^2/2) P(t) / (1+z), to 2^-29 for z <= 15,
+// where Phi(-z) is 0 in float. Written with the tail, not with erf, nothing cancels for negative x.
+struct Normal {
+  V density;
+  V lower_tail;
+};
+inline Normal normal(V x) {
+  constexpr float kP[] = {0x1.e361eap-2f,  -0x1.8c18fp-4f,   0x1.cabd28p-7f,  0x1.d494f6p-6f,
+                          -0x1.07c2bcp-5f, 0x1.25eec4p-6f,   -0x1.47f04cp-8f, -0x1.3e2e58p-12f,
+                          0x1.6aeb74p-11f, -0x1.0220f4p-14f, -0x1.2dea3cp-14f};
+  V one = broadcast(1.0f), four = broadcast(4.0f);
+  V z = min(broadcast(15.0f), abs(x));
+  V density = exp(z * z * broadcast(-0.5f));
+  V tail = density * polynomial(kP, (z - four) / (z + four)) / (one + z);
+  return {density, select(x > zero(), one - tail, tail)};
+}
+
+}  // namespace convlet::CONVLET_ISA

@@ -1,0 +1,12 @@
+// The kernel table for any 64-bit CPU: the bodies, compiled for that instruction set.
+#include "cpu/standard_headers.h"
+
+#define CONVLET_ISA baseline
+#define CONVLET_ISA_LEVEL 0
+#include "cpu/bodies.h"
+
+namespace convlet::cpu {
+
+const Kernels& table_baseline() { return baseline::kTable; }
+
+}  // namespace convlet::cpu

@@ -1,0 +1,96 @@
+#include "plan/builder.h"
+
+namespace convlet {
+
+Builder::Builder(const Graph& graph, Mode mode, const Fusion& fusion)
+    : graph(graph), mode(mode), fusion_(fusion) {
+  const std::size_t values = graph.values().size(), parameters = graph.parameters().size();
+  values_.assign(values, kNone);
+  gradients_.assign(values, kNone);
+  needs_gradient_ = values_needing_gradients(graph, mode);
+  parameter_has_gradient_.assign(parameters, false);
+  for (std::size_t id = 0; id < parameters; ++id) {
+    Buffer buffer;
+    buffer.parameter = static_cast<int>(id);
+    buffer.fixed_bytes = graph.parameters()[id].shape.elements() * std::int64_t{sizeof(float)};
+    buffer.kind = Buffer::Kind::parameter;
+    parameters_.push_back(static_cast<BufferId>(program.buffers.size()));
+    program.buffers.push_back(buffer);
+    buffer.kind = Buffer::Kind::gradient;
+    parameter_gradients_.push_back(static_cast<BufferId>(program.buffers.size()));
+    program.buffers.push_back(buffer);
+  }
+}
+
+BufferId Builder::new_buffer(std::int64_t sample_bytes, std::int64_t fixed_bytes, bool floats) {
+  Buffer buffer;
+  buffer.sample_bytes = sample_bytes;
+  buffer.fixed_bytes = fixed_bytes;
+  buffer.floats = floats;
+  program.buffers.push_back(buffer);
+  return static_cast<BufferId>(program.buffers.size()) - 1;
+}
+
+BufferId Builder::new_like(int value) {
+  return new_buffer(elements(value) * std::int64_t{sizeof(float)});
+}
+
+BufferId Builder::new_double() {
+  return new_buffer(0, (1 + kReductionParts) * std::int64_t{sizeof(double)}, false);
+}
+
+int Builder::output_of(const Node& node) const {
+  int fused = fusion_.activation_of[graph.values()[node.output].producer];
+  return fused < 0 ? node.output : graph.nodes()[fused].output;
+}
+
+Activation Builder::epilogue_of(const Node& node) const {
+  int fused = fusion_.activation_of[graph.values()[node.output].producer];
+  return fused < 0 ? Activation::none : activation_of(graph.nodes()[fused]);
+}
+
+BufferId Builder::new_output(const Node& node) {
+  int output = output_of(node);
+  BufferId buffer = new_like(output);
+  set_value(output, buffer);
+  return buffer;
+}
+
+bool Builder::needs_parameter_gradient(int id) const {
+  return mode == Mode::train && graph.parameters()[id].trainable;
+}
+
+void Builder::add_gradient(int value, BufferId share) {
+  BufferId& gradient = gradients_[value];
+  if (gradient == kNone) {
+    gradient = share;
+    return;
+  }
+  BufferId sum = new_like(value);
+  add_buffers(graph.values()[value].name, gradient, share, sum);
+  gradient = sum;
+}
+
+Step& Builder::step(const char* kernel, const std::string& layer) {
+  program.steps.emplace_back();
+  Step& step = program.steps.back();
+  step.phase = phase_;
+  step.kernel = kernel;
+  step.layer = layer;
+  return step;
+}
+
+void Builder::add_buffers(const std::string& layer, BufferId a, BufferId b, BufferId y) {
+  const Buffer size = program.buffers[static_cast<std::size_t>(y)];
+  Step& s = step("add", layer);
+  s.reads = {a, b};
+  s.writes = {y};
+  s.reuses = {{y, a}, {y, b}};
+  s.bind = [=](const Binding& at) -> Run {
+    return [=, kernel = at.kernels.add, count = size.bytes(at.n) / std::int64_t{sizeof(float)},
+            a_data = at[a], b_data = at[b],
+            y_data = at[y]](Context& context) { kernel(context, count, a_data, b_data, y_data); };
+  };
+}
+
+}  // namespace convlet

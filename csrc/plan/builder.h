@@ -1,0 +1,78 @@
+// Builder: what an op's lowering uses to add its steps to a Program. It knows which buffer holds each value
+// of the graph, and collects the gradients that flow back to it.
+#pragma once
+#include <utility>
+#include <vector>
+
+#include "plan/fuse.h"
+#include "plan/graph.h"
+#include "plan/plan.h"
+#include "plan/program.h"
+
+namespace convlet {
+
+class Builder {
+ public:
+  Builder(const Graph& graph, Mode mode, const Fusion& fusion);
+
+  const Graph& graph;
+  const Mode mode;
+  Program program;
+
+  // Of a sample of a value.
+  std::int64_t elements(int value) const { return graph.shape(value).elements(); }
+
+  BufferId new_buffer(std::int64_t sample_bytes, std::int64_t fixed_bytes = 0, bool floats = true);
+  // Memory for a value or its gradient: one float32 for each element of each sample.
+  BufferId new_like(int value);
+  BufferId new_double();  // the output of a reduction
+
+  // Forward. `value` is the buffer that holds a value; a view shares its input's buffer.
+  BufferId value(int value) const { return values_[value]; }
+  void set_value(int value, BufferId buffer) { values_[value] = buffer; }
+  // The value that a node's step writes, and the activation applied to it on the way: the node's own
+  // output and none, or those of the activation that is fused into the node.
+  int output_of(const Node& node) const;
+  Activation epilogue_of(const Node& node) const;
+  // Memory for output_of(node).
+  BufferId new_output(const Node& node);
+  BufferId parameter(int id) const { return parameters_[id]; }
+
+  // Backward. A value needs a gradient when a trainable parameter is upstream of it (train mode only).
+  bool needs_gradient(int value) const { return needs_gradient_[value]; }
+  bool needs_parameter_gradient(int id) const;
+  BufferId gradient(int value) const { return gradients_[value]; }
+  // Adds one consumer's share to the gradient of a value. The buffer may be another value's gradient
+  // too: it is only read from here on.
+  void add_gradient(int value, BufferId share);
+  // Adds one use's share to the gradient of a parameter: write(buffer) adds the step that writes it.
+  template <class Write>
+  void add_parameter_gradient(int id, Write write) {
+    BufferId own = parameter_gradient(id);
+    if (!parameter_has_gradient_[id]) {
+      parameter_has_gradient_[id] = true;
+      write(own);
+      return;
+    }
+    BufferId share = new_buffer(0, program.buffers[own].fixed_bytes);
+    write(share);
+    add_buffers(graph.parameters()[id].name, own, share, own);
+  }
+  bool parameter_has_gradient(int id) const { return parameter_has_gradient_[id]; }
+  BufferId parameter_gradient(int id) const { return parameter_gradients_[id]; }
+
+  // A new last step; the caller fills in the rest of it.
+  Step& step(const char* kernel, const std::string& layer);
+  void set_phase(const char* phase) { phase_ = phase; }
+  // y = a + b, for buffers of one size.
+  void add_buffers(const std::string& layer, BufferId a, BufferId b, BufferId y);
+
+ private:
+  const Fusion& fusion_;
+  const char* phase_ = "forward";
+  std::vector<BufferId> values_, gradients_;
+  std::vector<BufferId> parameters_, parameter_gradients_;
+  std::vector<bool> needs_gradient_, parameter_has_gradient_;
+};
+
+}  // namespace convlet

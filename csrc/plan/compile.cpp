@@ -1,0 +1,63 @@
+#include "plan/compile.h"
+
+#include "plan/builder.h"
+#include "plan/fuse.h"
+#include "plan/lowering.h"
+
+namespace convlet {
+namespace {
+
+void check_options(const Graph& graph, const State& state, const PlanOptions& options) {
+  if (options.batch < 1) value_error("plan: expected a batch of at least 1, got ", options.batch);
+  if (graph.outputs().empty()) value_error("plan: the graph has no outputs");
+  if (options.mode == Mode::predict && !(options.losses.empty() && options.metrics.empty()))
+    value_error("plan: mode predict takes no losses and metrics; use mode test");
+  if (options.mode != Mode::train) return;
+  if (options.losses.empty()) value_error("plan: mode train needs at least one loss");
+  if (!state.has_optimizer())
+    value_error("plan: mode train needs an optimizer; call State.set_optimizer first");
+}
+
+}  // namespace
+
+Program compile(const Graph& graph, State& state, const PlanOptions& options) {
+  check_options(graph, state, options);
+  state.check_fits(graph);
+  const std::vector<ResolvedLoss> losses = resolve_losses(graph, options.losses);
+  const Fusion fusion = fuse(graph, options.mode, options.fuse, losses);
+  const std::vector<Node>& nodes = graph.nodes();
+  Builder builder(graph, options.mode, fusion);
+  Program& program = builder.program;
+
+  for (int value : graph.inputs()) {
+    BufferId id = builder.new_like(value);
+    program.buffers[id].before = program.buffers[id].kept = true;
+    builder.set_value(value, id);
+    program.inputs.push_back(id);
+  }
+  for (std::size_t i = 0; i < nodes.size(); ++i)
+    if (!fusion.absorbed[i]) lowering_of(nodes[i].name, nodes[i].op).forward(builder, nodes[i]);
+  lower_losses(builder, losses, fusion);
+  lower_metrics(builder, losses, options.metrics);
+  lower_penalties(builder);
+  program.forward_steps = program.steps.size();
+
+  if (options.mode == Mode::train) {
+    builder.set_phase("backward");
+    for (std::size_t i = nodes.size(); i-- > 0;) {
+      int output = nodes[i].output;
+      if (builder.needs_gradient(output) && builder.gradient(output) != kNone)
+        lowering_of(nodes[i].name, nodes[i].op).backward(builder, nodes[i]);
+    }
+    lower_update(builder, state);
+  }
+  for (int value : graph.outputs()) {
+    program.outputs.push_back(builder.value(value));
+    program.buffers[builder.value(value)].kept = true;
+  }
+  program.probe = builder.new_buffer(0, sizeof(std::int64_t), false);
+  program.buffers[program.probe].kept = true;
+  return std::move(builder.program);
+}
+
+}  // namespace convlet

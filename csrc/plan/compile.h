@@ -1,0 +1,12 @@
+// From a graph to a program: losses resolved, fusions chosen, every op lowered.
+#pragma once
+#include "plan/graph.h"
+#include "plan/plan.h"
+#include "plan/program.h"
+
+namespace convlet {
+
+// The program keeps references to the graph and the state.
+Program compile(const Graph& graph, State& state, const PlanOptions& options);
+
+}  // namespace convlet

@@ -1,0 +1,127 @@
+#include "plan/fuse.h"
+
+#include "plan/lowering.h"
+
+namespace convlet {
+namespace {
+
+const Node* producer(const Graph& graph, int value) {
+  int node = graph.values()[value].producer;
+  return node < 0 ? nullptr : &graph.nodes()[node];
+}
+
+bool is_sigmoid(const Node* node) {
+  return node && node->op == "activation" && activation_of(*node) == Activation::sigmoid;
+}
+
+ResolvedLoss resolve(const Graph& graph, std::size_t index, const LossSpec& spec) {
+  const std::string where = concat("losses[", index, "] (", spec.kind, ")");
+  if (spec.output < 0 || static_cast<std::size_t>(spec.output) >= graph.outputs().size())
+    value_error(where, ": there is no output ", spec.output, " (the graph has ",
+                graph.outputs().size(), ")");
+  if (!(spec.label_smoothing >= 0 && spec.label_smoothing <= 1))
+    value_error(where, ": expected label_smoothing in [0,1], got ", spec.label_smoothing);
+  ResolvedLoss loss;
+  loss.spec = spec;
+  loss.output = loss.input = graph.outputs()[static_cast<std::size_t>(spec.output)];
+  const Node* last = producer(graph, loss.output);
+  if (spec.kind == "softmax_cross_entropy") {
+    loss.softmax = true;
+    if (graph.shape(loss.output).rank() == 0)
+      value_error(where, ": expected an output with an axis of classes, got shape ()");
+    if (!spec.from_logits) {
+      if (!last || last->op != "softmax")
+        value_error(where, ": output '", graph.values()[loss.output].name,
+                    "' is not made by a softmax; end the model in a softmax, or compile the loss with"
+                    " from_logits=True");
+      loss.input = last->inputs[0];
+    }
+    return loss;
+  }
+  if (spec.integer_labels)
+    value_error(where, ": integer labels belong to softmax_cross_entropy only");
+  if (spec.kind == "sigmoid_cross_entropy") {
+    loss.elementwise = ElementwiseLoss::sigmoid_cross_entropy;
+  } else if (spec.kind == "binary_cross_entropy") {
+    // On probabilities the gradient vanishes or overflows where they round to 0 or 1; on logits never.
+    bool logits = spec.from_logits || is_sigmoid(last);
+    loss.elementwise =
+        logits ? ElementwiseLoss::sigmoid_cross_entropy : ElementwiseLoss::binary_cross_entropy;
+    if (logits && !spec.from_logits) loss.input = last->inputs[0];
+  } else if (spec.kind == "mean_squared_error") {
+    loss.elementwise = ElementwiseLoss::mean_squared_error;
+  } else {
+    value_error("losses[", index, "]: expected one of softmax_cross_entropy, sigmoid_cross_entropy, ",
+                "binary_cross_entropy, mean_squared_error, got '", spec.kind, "'");
+  }
+  return loss;
+}
+
+// By value: how many nodes read it.
+std::vector<int> count_readers(const Graph& graph) {
+  std::vector<int> readers(graph.values().size(), 0);
+  for (const Node& node : graph.nodes())
+    for (int input : node.inputs) ++readers[static_cast<std::size_t>(input)];
+  return readers;
+}
+
+}  // namespace
+
+Activation activation_of(const Node& node) {
+  return activation_named(node.name.c_str(), node.attributes.text("activation"));
+}
+
+std::vector<ResolvedLoss> resolve_losses(const Graph& graph, const std::vector<LossSpec>& losses) {
+  std::vector<ResolvedLoss> resolved;
+  for (std::size_t i = 0; i < losses.size(); ++i) resolved.push_back(resolve(graph, i, losses[i]));
+  return resolved;
+}
+
+std::vector<bool> values_needing_gradients(const Graph& graph, Mode mode) {
+  std::vector<bool> needs(graph.values().size(), false);
+  if (mode != Mode::train) return needs;
+  for (const Node& node : graph.nodes()) {
+    bool trainable = false;
+    for (int id : node.parameters) trainable |= graph.parameters()[id].trainable;
+    for (int input : node.inputs) trainable |= needs[input];
+    needs[node.output] = trainable;
+  }
+  return needs;
+}
+
+Fusion fuse(const Graph& graph, Mode mode, bool enabled, const std::vector<ResolvedLoss>& losses) {
+  const std::vector<Node>& nodes = graph.nodes();
+  Fusion fusion;
+  fusion.activation_of.assign(nodes.size(), -1);
+  fusion.absorbed.assign(nodes.size(), false);
+  fusion.writes_probabilities.assign(losses.size(), false);
+  if (!enabled) return fusion;
+
+  const std::vector<bool> needs_gradient = values_needing_gradients(graph, mode);
+  std::vector<int> forward_readers = count_readers(graph);
+  for (const ResolvedLoss& loss : losses) ++forward_readers[loss.input];
+  std::vector<int> readers = forward_readers;
+  for (int output : graph.outputs()) ++readers[output];
+
+  for (std::size_t i = 0; i < nodes.size(); ++i) {
+    if (nodes[i].op != "activation") continue;
+    int input = nodes[i].inputs[0];
+    int before = graph.values()[input].producer;
+    if (before < 0 || readers[input] != 1) continue;
+    if (!lowering_of(nodes[before].name, nodes[before].op).fuses_activation) continue;
+    // The fused step does not store the activation's input.
+    if (needs_gradient[input] && !gradient_from_output(activation_of(nodes[i]))) continue;
+    fusion.activation_of[before] = static_cast<int>(i);
+    fusion.absorbed[i] = true;
+  }
+  for (std::size_t i = 0; i < losses.size(); ++i) {
+    int softmax = graph.values()[losses[i].output].producer;
+    bool on_logits = losses[i].softmax && losses[i].input != losses[i].output;
+    if (!on_logits || forward_readers[losses[i].output] > 0 || fusion.absorbed[softmax]) continue;
+    fusion.absorbed[softmax] = true;
+    fusion.writes_probabilities[i] = true;
+  }
+  return fusion;
+}
+
+}  // namespace convlet

@@ -1,0 +1,59 @@
+// dropout: in train mode each element is kept with probability 1 - rate and divided by it; elsewhere the
+// identity. The random numbers of a layer are those of the stream whose number is its output value's.
+#include "plan/lowering.h"
+
+namespace convlet {
+namespace {
+
+Shape infer(const Graph& graph, const Node& node) {
+  double rate = node.attributes.number("rate");
+  if (!(rate >= 0 && rate < 1))
+    value_error(node.name, ": dropout expected a rate in [0,1), got ", rate);
+  return graph.shape(node.inputs[0]);
+}
+
+bool is_identity(const Builder& builder, const Node& node) {
+  return builder.mode != Mode::train || node.attributes.number("rate") == 0;
+}
+
+void add_dropout(Builder& builder, const Node& node, BufferId x, BufferId y) {
+  Step& step = builder.step("dropout", node.name);
+  step.reads = {x};
+  step.writes = {y};
+  step.reuses = {{y, x}};
+  step.bind = [=, elements = builder.elements(node.output),
+               rate = static_cast<float>(node.attributes.number("rate")),
+               stream = static_cast<std::uint64_t>(node.output)](const Binding& at) -> Run {
+    return [=, kernel = at.kernels.dropout, n = at.n * elements, random = at.random, x_data = at[x],
+            y_data = at[y]](Context& context) {
+      kernel(context, n, rate, random, stream, x_data, y_data);
+    };
+  };
+}
+
+void forward(Builder& builder, const Node& node) {
+  BufferId x = builder.value(node.inputs[0]);
+  if (is_identity(builder, node)) {
+    builder.set_value(node.output, x);
+  } else {
+    add_dropout(builder, node, x, builder.new_output(node));
+  }
+}
+
+void backward(Builder& builder, const Node& node) {
+  BufferId dy = builder.gradient(node.output);
+  if (is_identity(builder, node)) {
+    builder.add_gradient(node.inputs[0], dy);
+    return;
+  }
+  BufferId dx = builder.new_like(node.inputs[0]);
+  add_dropout(builder, node, dy, dx);
+  builder.add_gradient(node.inputs[0], dx);
+}
+
+}  // namespace
+
+extern const Lowering kDropout;
+const Lowering kDropout{"dropout", 1, 1, 0, 0, {"rate"}, false, infer, forward, backward};
+
+}  // namespace convlet

@@ -1,0 +1,319 @@
+#include "plan/plan.h"
+
+#include <cmath>
+
+#include "plan/batch.h"
+#include "plan/compile.h"
+#include "plan/place.h"
+#include "plan/program.h"
+
+namespace convlet {
+namespace {
+
+// Steps bound to the memory for one number of rows.
+struct Bound {
+  std::int64_t n;
+  std::vector<Run> steps;
+};
+
+// Bound step lists that are kept: the full batch, the last partial ones of training and validation data,
+// and some for callers whose batches vary.
+constexpr std::size_t kMostBound = 8;
+
+}  // namespace
+
+struct Plan::Implementation {
+  Implementation(const Graph& graph, State& state, const PlanOptions& options)
+      : graph(graph), state(state), device(state.device()), options(options) {
+      make();
+  }
+
+  const Graph graph;
+  State& state;
+  Device& device;
+  const PlanOptions options;
+
+  // What the program, its placement and its bound steps were made for.
+  const Kernels* kernels = nullptr;
+  Context* context = nullptr;
+  int state_version = -1;
+
+  Program program;
+  std::vector<std::int64_t> workspace;  // bytes, by step
+  Placement placement;
+  DeviceMemory arena;
+  std::vector<void*> addresses;  // by buffer
+  std::vector<Bound> bound;
+  std::size_t next_to_evict = 0;
+  RandomStep random{};
+  OptimizerStep update{};
+
+  std::int64_t last_n = -1;  // rows of the last batch, -1 when there is none
+  std::vector<std::vector<std::int32_t>> labels;  // by target
+  std::vector<std::vector<float>> scales;
+
+  void make();
+  void refresh();
+  void place_memory();
+  void measure_workspace(std::int64_t n, bool* grown);
+  const Bound& bind(std::int64_t n);
+  void load(const Batch& batch);
+  std::vector<double> run(const Batch& batch, double learning_rate);
+  double read_double(BufferId id) const;
+  void read_results(const std::vector<Result>& results, std::vector<double>& out) const;
+  double total(const std::vector<double>& losses) const;
+  bool is_finite(BufferId id);
+  std::string first_non_finite();
+};
+
+void Plan::Implementation::make() {
+  last_n = -1;
+  bound.clear();
+  context = nullptr;  // until all is made: an error on the way is met again by the next run
+  program = compile(graph, state, options);
+  kernels = &device.kernels();
+  Context* fresh = &device.context();
+  workspace.assign(program.steps.size(), 0);
+  bool grown = false;
+  context = fresh;
+  try {
+    measure_workspace(options.batch, &grown);
+    place_memory();
+  } catch (...) {
+    context = nullptr;
+    throw;
+  }
+  labels.assign(program.targets.size(), {});
+  scales.assign(program.targets.size(), {});
+  for (std::size_t i = 0; i < program.targets.size(); ++i) {
+    std::size_t rows = static_cast<std::size_t>(options.batch * program.targets[i].rows);
+    if (program.targets[i].integer_labels) labels[i].resize(rows);
+    scales[i].resize(rows);
+  }
+  state_version = state.version();
+}
+
+// Makes everything anew when the threads, the instruction set or the optimizer have changed.
+void Plan::Implementation::refresh() {
+  if (context != &device.context() || kernels != &device.kernels() ||
+      state_version != state.version())
+    make();
+}
+
+void Plan::Implementation::measure_workspace(std::int64_t n, bool* grown) {
+  for (std::size_t s = 0; s < program.steps.size(); ++s) {
+    if (!program.steps[s].workspace) continue;
+    auto bytes =
+        static_cast<std::int64_t>(program.steps[s].workspace(*kernels, n, context->threads()));
+    if (bytes <= workspace[s]) continue;
+    workspace[s] = bytes;
+    *grown = true;
+  }
+}
+
+void Plan::Implementation::place_memory() {
+  bound.clear();
+  placement = place(program, options.batch, workspace);
+  std::size_t bytes = static_cast<std::size_t>(placement.arena_bytes);
+  if (bytes > arena.bytes()) {
+    arena = DeviceMemory();
+    arena = DeviceMemory(device, bytes);
+  }
+  addresses.assign(program.buffers.size(), nullptr);
+  for (std::size_t id = 0; id < program.buffers.size(); ++id) {
+    const Buffer& buffer = program.buffers[id];
+    int block = placement.block_of_buffer[id];
+    switch (buffer.kind) {
+      case Buffer::Kind::arena:
+        if (block >= 0) addresses[id] = arena.data() + placement.blocks[block].offset;
+        break;
+      case Buffer::Kind::parameter: addresses[id] = state.parameter(buffer.parameter); break;
+      case Buffer::Kind::gradient: addresses[id] = state.gradient(buffer.parameter); break;
+    }
+  }
+}
+
+const Bound& Plan::Implementation::bind(std::int64_t n) {
+  for (const Bound& b : bound)
+    if (b.n == n) return b;
+  bool grown = false;  // a kernel may cut fewer rows into more parts
+  measure_workspace(n, &grown);
+  if (grown) place_memory();
+  Bound fresh{n, {}};
+  for (std::size_t s = 0; s < program.steps.size(); ++s) {
+    int block = placement.workspace_of_step[s];
+    void* space = block < 0 ? nullptr : arena.data() + placement.blocks[block].offset;
+    fresh.steps.push_back(
+        program.steps[s].bind({n, *kernels, addresses, space, &random, &update}));
+  }
+  if (bound.size() < kMostBound) {
+    bound.push_back(std::move(fresh));
+    return bound.back();
+  }
+  Bound& place = bound[next_to_evict++ % kMostBound];
+  place = std::move(fresh);
+  return place;
+}
+
+// All that can be refused is refused before the first kernel runs.
+void Plan::Implementation::load(const Batch& batch) {
+  for (std::size_t i = 0; i < program.targets.size(); ++i) {
+    if (program.targets[i].integer_labels) read_labels(i, program.targets[i], batch, labels[i]);
+    read_scale(i, program.targets[i], batch, scales[i]);
+  }
+  auto gather = [&](const Tensor& data, const Shape& sample, BufferId to) {
+    kernels->gather_rows(*context, batch.n, sample.elements(), data.data, data.dtype, batch.indices,
+                         static_cast<float*>(addresses[to]));
+  };
+  for (std::size_t i = 0; i < program.inputs.size(); ++i)
+    gather(batch.inputs[i], graph.shape(graph.inputs()[i]), program.inputs[i]);
+  for (std::size_t i = 0; i < program.targets.size(); ++i) {
+    const BatchTarget& target = program.targets[i];
+    std::size_t rows = static_cast<std::size_t>(batch.n * target.rows);
+    device.write(addresses[target.scale], scales[i].data(), rows * sizeof(float));
+    if (target.integer_labels) {
+      device.write(addresses[target.data], labels[i].data(), rows * sizeof(std::int32_t));
+    } else {
+      gather(batch.targets[i], target.shape, target.data);
+    }
+  }
+}
+
+double Plan::Implementation::read_double(BufferId id) const {
+  double value;
+  device.read(addresses[id], &value, sizeof value);
+  return value;
+}
+
+void Plan::Implementation::read_results(const std::vector<Result>& results,
+                                        std::vector<double>& out) const {
+  for (const Result& result : results) {
+    double value = read_double(result.buffer);
+    if (result.rows) value /= static_cast<double>(last_n) * static_cast<double>(result.rows);
+    out.push_back(value);
+  }
+}
+
+double Plan::Implementation::total(const std::vector<double>& losses) const {
+  double sum = 0;
+  for (std::size_t i = 0; i < losses.size(); ++i) sum += options.losses[i].weight * losses[i];
+  for (const Result& penalty : program.penalties) sum += read_double(penalty.buffer);
+  return sum;
+}
+
+std::vector<double> Plan::Implementation::run(const Batch& batch, double learning_rate) {
+  const bool train = options.mode == Mode::train;
+  if (train && !(std::isfinite(learning_rate) && learning_rate >= 0))
+    value_error("plan: expected a finite learning rate of at least 0, got ", learning_rate);
+  refresh();
+  check_batch(graph, program, options.batch, batch);
+  const Bound& steps = bind(batch.n);
+  load(batch);
+  last_n = batch.n;
+  random = {options.seed, static_cast<std::uint64_t>(state.updates)};
+  for (std::size_t s = 0; s < program.forward_steps; ++s) steps.steps[s](*context);
+  if (options.mode == Mode::predict) return {};
+
+  std::vector<double> losses, results;
+  read_results(program.losses, losses);
+  results.push_back(total(losses));
+  results.insert(results.end(), losses.begin(), losses.end());
+  read_results(program.metrics, results);
+  if (!train || !std::isfinite(results[0])) return results;
+
+  update = optimizer_step(state.optimizer(), learning_rate, state.updates + 1);
+  for (std::size_t s = program.forward_steps; s < steps.steps.size(); ++s) steps.steps[s](*context);
+  ++state.updates;
+  return results;
+}
+
+bool Plan::Implementation::is_finite(BufferId id) {
+  const Buffer& buffer = program.buffers[id];
+  std::int64_t* answer = static_cast<std::int64_t*>(addresses[program.probe]);
+  kernels->first_non_finite(*context, buffer.bytes(last_n) / std::int64_t{sizeof(float)},
+                            static_cast<const float*>(addresses[id]), answer);
+  std::int64_t first;
+  device.read(answer, &first, sizeof first);
+  return first < 0;
+}
+
+std::string Plan::Implementation::first_non_finite() {
+  if (last_n < 0) value_error("plan: first_non_finite needs a batch that has been run");
+  for (std::size_t i = 0; i < program.inputs.size(); ++i)
+    if (!is_finite(program.inputs[i]))
+      return concat("input '", graph.values()[graph.inputs()[i]].name, "'");
+  std::vector<bool> seen(graph.parameters().size(), false);
+  for (const BatchTarget& target : program.targets) {
+    if (!target.integer_labels && !is_finite(target.data))
+      return concat("targets of output '", target.output, "'");
+    if (!is_finite(target.scale)) return concat("sample weights of output '", target.output, "'");
+  }
+  const Bound& steps = bind(last_n);
+  for (std::size_t s = 0; s < program.forward_steps; ++s) {
+    const Step& step = program.steps[s];
+    for (BufferId id : step.reads) {
+      if (id == kNone || program.buffers[id].kind != Buffer::Kind::parameter) continue;
+      int parameter = program.buffers[id].parameter;
+      if (!seen[parameter] && !is_finite(id))
+        return concat("parameter '", graph.parameters()[parameter].name, "'");
+      seen[parameter] = true;
+    }
+    steps.steps[s](*context);
+    for (BufferId id : step.writes)
+      if (id != kNone && program.buffers[id].floats && !is_finite(id))
+        return concat(step.phase == std::string("loss") ? "loss of output '" : "layer '", step.layer,
+                      "'");
+  }
+  return "";
+}
+
+Plan::Plan(const Graph& graph, State& state, const PlanOptions& options)
+    : implementation_(std::make_unique<Implementation>(graph, state, options)) {}
+
+Plan::~Plan() = default;
+
+std::vector<double> Plan::run(const Batch& batch, double learning_rate) {
+  return implementation_->run(batch, learning_rate);
+}
+
+void Plan::output(int i, float* out) const {
+  const Implementation& plan = *implementation_;
+  if (i < 0 || static_cast<std::size_t>(i) >= plan.program.outputs.size())
+    value_error("plan: there is no output ", i, " (the graph has ", plan.program.outputs.size(), ")");
+  if (plan.last_n < 0) value_error("plan: output needs a batch that has been run");
+  BufferId id = plan.program.outputs[static_cast<std::size_t>(i)];
+  plan.device.read(plan.addresses[id], out,
+                   static_cast<std::size_t>(plan.program.buffers[id].bytes(plan.last_n)));
+}
+
+std::string Plan::first_non_finite() { return implementation_->first_non_finite(); }
+
+PlanMemory Plan::memory() const {
+  const Implementation& plan = *implementation_;
+  std::int64_t trainable = plan.options.mode == Mode::train
+                               ? plan.state.trainable_elements() * std::int64_t{sizeof(float)}
+                               : 0;
+  return {plan.state.elements() * std::int64_t{sizeof(float)},
+          trainable,
+          trainable * plan.state.slots(),
+          plan.placement.activations_bytes,
+          plan.placement.arena_bytes - plan.placement.activations_bytes,
+          plan.placement.live_set_bytes};
+}
+
+std::vector<StepInfo> Plan::steps() const {
+  const Implementation& plan = *implementation_;
+  std::vector<StepInfo> steps;
+  for (const Step& step : plan.program.steps) steps.push_back({step.phase, step.kernel, step.layer});
+  return steps;
+}
+
+std::vector<BlockInfo> Plan::blocks() const {
+  const Implementation& plan = *implementation_;
+  std::vector<BlockInfo> blocks;
+  for (const Placement::Block& block : plan.placement.blocks)
+    blocks.push_back({block.offset, block.bytes, block.first, block.last});
+  return blocks;
+}
+
+}  // namespace convlet

@@ -1,0 +1,97 @@
+// Plan: a graph compiled for a largest batch on one device. See plan/README.md for the stages.
+#pragma once
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "ops/kernels.h"
+#include "plan/graph.h"
+#include "plan/state.h"
+
+namespace convlet {
+
+enum class Mode { predict, test, train };
+
+struct LossSpec {
+  // "softmax_cross_entropy" | "sigmoid_cross_entropy" | "binary_cross_entropy" | "mean_squared_error"
+  std::string kind;
+  int output = 0;               // index into Graph::outputs
+  bool integer_labels = false;  // softmax_cross_entropy only
+  // When false the output is a probability. For softmax_cross_entropy it must then be made by a softmax,
+  // for binary_cross_entropy it may be made by a sigmoid; the loss is computed on the logits under it.
+  bool from_logits = false;
+  float label_smoothing = 0.0f;
+  float weight = 1.0f;
+};
+
+struct MetricSpec {
+  AccuracyKind kind;
+  int output = 0;
+};
+
+struct PlanOptions {
+  Mode mode = Mode::predict;
+  std::int64_t batch = 1;  // the largest N that run() may be given
+  std::vector<LossSpec> losses;
+  std::vector<MetricSpec> metrics;
+  bool fuse = true;
+  std::uint64_t seed = 0;  // of dropout
+};
+
+// One batch. Data may be larger than the batch: `indices` (null: 0..n-1) picks its rows.
+struct Batch {
+  std::int64_t n = 0;
+  const std::int64_t* indices = nullptr;
+  std::vector<Tensor> inputs;   // one per graph input: (M, sample...) of any DType
+  std::vector<Tensor> targets;  // one per loss: (M,) or (M,1) integers, or (M, sample...)
+  std::vector<const float*> weights;  // none, or one per loss: (M,) or null
+};
+
+struct PlanMemory {
+  std::int64_t parameters, gradients, optimizer;  // bytes of the state that this mode uses
+  std::int64_t activations, workspace;            // bytes of the arena
+  std::int64_t live_set;  // the most bytes of activations alive at one step: their lower bound
+};
+
+struct StepInfo {
+  std::string name;    // "forward", "loss", "metric", "backward", "update"
+  std::string kernel;  // "conv2d_backward_input"
+  std::string layer;
+};
+
+// One piece of the arena and the steps between which it is in use (-1: before the first).
+struct BlockInfo {
+  std::int64_t offset, bytes;
+  int first, last;
+};
+
+// The state must outlive the plan; the graph is copied.
+class Plan {
+ public:
+  // Error when the graph, the state and the options do not fit together.
+  Plan(const Graph& graph, State& state, const PlanOptions& options);
+  ~Plan();
+
+  // Forward (all modes), losses and metrics (test, train), backward and update (train) of one batch.
+  // Returns the total loss (with regularizers), the losses, the metrics: means over the batch; empty for
+  // predict. When the total is not finite, train stops before the update: neither parameters nor
+  // optimizer state have changed. ValueError when the batch does not fit, before any kernel runs.
+  std::vector<double> run(const Batch& batch, double learning_rate);
+
+  // Copies graph output i of the last batch to `out` (n * elements floats).
+  void output(int i, float* out) const;
+  // Runs the forward of the last batch again and names the first thing in it that is not finite:
+  // "input 'image'", "parameter 'conv2d/kernel'", "layer 'conv2d'", "targets of output 'dense'",
+  // "sample weights of output 'dense'", "loss of output 'dense'"; "" when all are finite.
+  std::string first_non_finite();
+
+  PlanMemory memory() const;
+  std::vector<StepInfo> steps() const;
+  std::vector<BlockInfo> blocks() const;
+
+ private:
+  struct Implementation;
+  std::unique_ptr<Implementation> implementation_;
+};
+
+}  // namespace convlet

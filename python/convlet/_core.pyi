@@ -1,0 +1,191 @@
+"""Types of the compiled module. Arrays are numpy; convlet.ops has the functional ops for users."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+F32 = NDArray[np.float32]
+Pair = tuple[int, int]
+Padding = Literal["valid", "same"] | tuple[Pair, Pair]
+
+__version__: str
+
+# Threads and instruction sets.
+def num_threads() -> int: ...
+def set_num_threads(n: int) -> None: ...
+def isa() -> str: ...
+def supported_isas() -> list[str]: ...
+def set_isa(name: str) -> None: ...
+def device_description(device: Literal["cpu", "cuda"]) -> str: ...
+
+# Functional ops: numpy arrays in, a numpy array out (`out` when given).
+def conv2d(
+    x: F32,
+    weight: F32,
+    bias: F32 | None,
+    stride: Pair,
+    padding: Padding,
+    dilation: Pair,
+    groups: int,
+    activation: str,
+    out: F32 | None,
+) -> F32: ...
+def conv2d_backward_input(
+    dy: F32,
+    weight: F32,
+    input_shape: Sequence[int],
+    stride: Pair,
+    padding: Padding,
+    dilation: Pair,
+    groups: int,
+    out: F32 | None,
+) -> F32: ...
+def conv2d_backward_weight(
+    dy: F32,
+    x: F32,
+    kernel_size: Pair,
+    stride: Pair,
+    padding: Padding,
+    dilation: Pair,
+    groups: int,
+    out: F32 | None,
+) -> F32: ...
+def conv2d_backward_bias(dy: F32, out: F32 | None) -> F32: ...
+def max_pool2d(
+    x: F32,
+    pool_size: Pair,
+    stride: Pair,
+    padding: Padding,
+    dilation: Pair,
+    ceil_mode: bool,
+    out: F32 | None,
+) -> F32: ...
+def max_pool2d_backward(
+    dy: F32,
+    x: F32,
+    pool_size: Pair,
+    stride: Pair,
+    padding: Padding,
+    dilation: Pair,
+    ceil_mode: bool,
+    out: F32 | None,
+) -> F32: ...
+def avg_pool2d(
+    x: F32,
+    pool_size: Pair,
+    stride: Pair,
+    padding: Padding,
+    ceil_mode: bool,
+    count_include_pad: bool,
+    out: F32 | None,
+) -> F32: ...
+def avg_pool2d_backward(
+    dy: F32,
+    input_shape: Sequence[int],
+    pool_size: Pair,
+    stride: Pair,
+    padding: Padding,
+    ceil_mode: bool,
+    count_include_pad: bool,
+    out: F32 | None,
+) -> F32: ...
+def dense(x: F32, weight: F32, bias: F32 | None, activation: str, out: F32 | None) -> F32: ...
+def dense_backward(dy: F32, x: F32, weight: F32) -> tuple[F32, F32, F32]: ...
+def activation(name: str, x: F32, out: F32 | None) -> F32: ...
+def activation_backward(name: str, dy: F32, y_or_x: F32, out: F32 | None) -> F32: ...
+def softmax(x: F32, out: F32 | None) -> F32: ...
+def log_softmax(x: F32, out: F32 | None) -> F32: ...
+def softmax_backward(dy: F32, y: F32, out: F32 | None) -> F32: ...
+def log_softmax_backward(dy: F32, y: F32, out: F32 | None) -> F32: ...
+def softmax_cross_entropy(
+    logits: F32,
+    labels: Array,
+    class_weight: F32 | None,
+    label_smoothing: float,
+    ignore_index: int | None,
+    reduction: str,
+    return_grad: bool,
+) -> Any: ...
+def elementwise_loss(
+    kind: str,
+    prediction: F32,
+    target: F32,
+    label_smoothing: float,
+    reduction: str,
+    return_grad: bool,
+) -> Any: ...
+def dropout(x: F32, rate: float, seed: int, step: int, stream: int, out: F32 | None) -> F32: ...
+def add(a: F32, b: F32, out: F32 | None) -> F32: ...
+def multiply(a: F32, b: F32, out: F32 | None) -> F32: ...
+def optimizer_update(
+    spec: dict[str, Any], learning_rate: float, t: int, p: F32, g: F32, state: Sequence[F32]
+) -> None: ...
+
+class Graph:
+    """A model before it is compiled; shapes are per sample."""
+    def __init__(self) -> None: ...
+    def input(self, name: str, shape: Sequence[int]) -> int: ...
+    def parameter(
+        self,
+        name: str,
+        shape: Sequence[int],
+        trainable: bool = True,
+        l1: float = 0.0,
+        l2: float = 0.0,
+    ) -> int: ...
+    def node(
+        self,
+        op: str,
+        name: str,
+        inputs: Sequence[int],
+        parameters: Sequence[int] = (),
+        attributes: dict[str, Any] = {},
+    ) -> int: ...
+    def output(self, value: int) -> None: ...
+    def shape(self, value: int) -> tuple[int, ...]: ...
+    def parameter_shape(self, parameter: int) -> tuple[int, ...]: ...
+
+class State:
+    """Parameters, gradients and optimizer state of a graph on a device."""
+    def __init__(self, graph: Graph, device: str = "cpu") -> None: ...
+    def get(self, parameter: int) -> F32: ...
+    def set(self, parameter: int, values: F32) -> None: ...
+    def gradient(self, parameter: int) -> F32: ...
+    def set_optimizer(self, spec: dict[str, Any]) -> None: ...
+    def slot_names(self) -> list[str]: ...
+    def get_slot(self, slot: int, parameter: int) -> F32: ...
+    def set_slot(self, slot: int, parameter: int, values: F32) -> None: ...
+    updates: int
+
+class Plan:
+    """A graph compiled for a largest batch. Runs with the GIL released."""
+    def __init__(
+        self,
+        graph: Graph,
+        state: State,
+        mode: Literal["predict", "test", "train"],
+        batch: int,
+        losses: Sequence[dict[str, Any]] = (),
+        metrics: Sequence[dict[str, Any]] = (),
+        fuse: bool = True,
+        seed: int = 0,
+    ) -> None: ...
+    def run(
+        self,
+        inputs: Sequence[Array],
+        targets: Sequence[Array] = (),
+        weights: Sequence[F32 | None] = (),
+        indices: NDArray[np.int64] | None = None,
+        learning_rate: float = 0.0,
+    ) -> NDArray[np.float64]: ...
+    def predict(
+        self, inputs: Sequence[Array], indices: NDArray[np.int64] | None = None
+    ) -> list[F32]: ...
+    def output(self, i: int) -> F32: ...
+    def first_non_finite(self) -> str: ...
+    def memory(self) -> dict[str, int]: ...
+    def steps(self) -> list[dict[str, str]]: ...
+    def blocks(self) -> list[dict[str, int]]: ...

@@ -1,0 +1,111 @@
+"""Arrays of other libraries as numpy arrays and back, without a copy where memory can be shared.
+
+No library is imported here: whoever passes a torch tensor has imported torch already.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+_DLPACK_CPU = 1  # kDLCPU of dlpack.h
+
+Give = Callable[[np.ndarray], Any]
+
+
+def borrow(op: str, out: Any, **arguments: Any) -> tuple[Any, ...]:
+    """The arguments and `out` as numpy arrays that share their memory, and how to give the result.
+
+    Returns (array, ..., out_array, give): one array per argument, None where it is None. give(y) is
+    `out` if the caller passed one, else y as an array of the library of the first argument that is
+    an array. What is no array is passed on, for the op to name its type.
+
+    Raises TypeError or ValueError for an array that no numpy array can share (a dtype that numpy
+    lacks, a masked array), one on another device, and a torch tensor whose gradients would be lost.
+    """
+    taken = []
+    give: Give | None = None
+    for name, value in arguments.items():
+        array, own = _as_numpy(op, name, value)
+        taken.append(array)
+        if give is None and value is not None:
+            give = own
+    if out is None:
+        return *taken, None, give
+    return *taken, _as_numpy(op, "out", out)[0], lambda y: out
+
+
+def _as_numpy(op: str, name: str, value: Any) -> tuple[Any, Give]:
+    """The array of one argument, and what makes an array of its library out of a numpy array."""
+    if type(value) is np.ndarray or value is None:
+        return value, _itself
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{op}: expected {name} to be a plain array, got a masked array")
+    if isinstance(value, np.ndarray):
+        return value, _itself
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(value, getattr(torch, "Tensor", ())):
+        return _from_torch(op, name, value, torch), torch.from_numpy
+    if hasattr(value, "__dlpack_device__"):
+        return _from_dlpack(op, name, value)
+    if hasattr(value, "__cuda_array_interface__"):
+        raise _wrong_device(op, name, "a CUDA array")
+    if hasattr(value, "__array_interface__"):
+        return np.asarray(value), _itself
+    return value, _itself
+
+
+def _itself(array: np.ndarray) -> np.ndarray:
+    return array
+
+
+def _wrong_device(op: str, name: str, got: str) -> ValueError:
+    return ValueError(
+        f"{op}: expected {name} in the CPU's memory, as this build computes on the CPU, got {got}"
+    )
+
+
+def _no_numpy_form(op: str, name: str, value: Any) -> TypeError:
+    kind = f"{type(value).__module__.partition('.')[0]} array"
+    return TypeError(
+        f"{op}: expected {name} to be a dense array of a dtype that numpy has, got a {kind} "
+        f"of dtype {getattr(value, 'dtype', 'unknown')}"
+    )
+
+
+def _from_torch(op: str, name: str, value: Any, torch: Any) -> np.ndarray:
+    if value.device.type != "cpu":
+        raise _wrong_device(op, name, f"a tensor on {value.device}; {name}.cpu() copies it")
+    if value.requires_grad and torch.is_grad_enabled():
+        raise ValueError(
+            f"{op}: expected {name} without requires_grad, as torch cannot follow its gradient "
+            f"through convlet, got a tensor that requires it; pass {name}.detach() or use "
+            f"torch.no_grad()"
+        )
+    try:
+        return value.detach().numpy()
+    except (TypeError, RuntimeError) as error:  # bfloat16 and other dtypes; sparse layouts
+        raise _no_numpy_form(op, name, value) from error
+
+
+def _from_dlpack(op: str, name: str, value: Any) -> tuple[np.ndarray, Give]:
+    device_type, _ = value.__dlpack_device__()
+    if device_type != _DLPACK_CPU:
+        raise _wrong_device(op, name, f"an array on DLPack device {int(device_type)}")
+    # The array API's way to an array's library, else the package that its type comes from.
+    if hasattr(value, "__array_namespace__"):
+        library = value.__array_namespace__()
+    else:
+        library = sys.modules.get(type(value).__module__.partition(".")[0])
+    give = getattr(library, "from_dlpack", None)
+    if give is None:
+        raise TypeError(
+            f"{op}: expected {name} of a library with from_dlpack, got {type(value).__qualname__}"
+        )
+    try:
+        return np.from_dlpack(value), give
+    except (TypeError, RuntimeError, BufferError) as error:
+        raise _no_numpy_form(op, name, value) from error

@@ -1,0 +1,115 @@
+"""What the command line offers. Commands are imported when they run."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+DATA_HELP = (
+    "a folder of class folders (or of train/, val/, test/ with class folders), a .csv of "
+    "path,label, an .npz with x and y, or a data set: digits, mnist, fashion_mnist, cifar10, "
+    "cifar100"
+)
+RUN_HELP = "a run folder, or a saved model (.safetensors)"
+MODELS = ("small_cnn", "cifar_cnn", "mnist_cnn", "cifar_small", "img224")
+OPTIMIZERS = ("adam", "adamw", "rmsprop", "sgd")
+DEVICES = ("auto", "cpu", "cuda")
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with a mistake told in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The options of one command; `options.run(options)` carries it out."""
+    parser = Parser(
+        prog="convlet",
+        description="Train image classifiers and use them.",
+        allow_abbrev=False,
+        epilog="First steps: convlet train digits",
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", parser_class=Parser
+    )
+
+    train = _command(commands, "train", "train a model and measure it on held-out images")
+    train.add_argument("data", metavar="DATA", help=DATA_HELP)
+    train.add_argument("--model", choices=MODELS, help="the network (default: small_cnn)")
+    train.add_argument("--epochs", type=_count, help="passes over the data (default: 20)")
+    train.add_argument("--batch-size", type=_count, help="images per step (default: 32)")
+    train.add_argument(
+        "--image-size",
+        type=_count,
+        help="height and width of the input (default: that of the images, 128 at most)",
+    )
+    train.add_argument("--lr", type=_positive, help="first learning rate (default: 0.001)")
+    train.add_argument("--optimizer", choices=OPTIMIZERS, help="default: adam")
+    train.add_argument("--device", choices=DEVICES, help="default: auto")
+    train.add_argument("--seed", type=_seed, help="of the split, weights and order (default: 0)")
+    train.add_argument(
+        "--val-split",
+        type=_share,
+        help="share of the training images that chooses the best epoch (default: 0.1)",
+    )
+    train.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on where the latest run on DATA (or the run in --out) stopped",
+    )
+    train.add_argument("--out", metavar="DIR", help="the run folder (default: runs/<data>-<n>)")
+
+    evaluate = _command(commands, "evaluate", "measure a model on images it was not trained on")
+    evaluate.add_argument("run_folder", metavar="RUN", help=RUN_HELP)
+    evaluate.add_argument("data", metavar="DATA", help=DATA_HELP)
+
+    predict = _command(commands, "predict", "name what is on images")
+    predict.add_argument("run_folder", metavar="RUN", help=RUN_HELP)
+    predict.add_argument(
+        "images", metavar="IMAGE", nargs="+", help="image files, folders of them, or a data set"
+    )
+
+    _command(commands, "doctor", "show what convlet found on this machine, and check a kernel")
+    return parser.parse_args(arguments)
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object, **__: object) -> None:
+        from convlet import __version__
+
+        print(f"convlet {__version__}")
+        parser.exit()
+
+
+def _command(commands: argparse._SubParsersAction, name: str, help: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=help, description=help, allow_abbrev=False)
+
+    def run(options: argparse.Namespace) -> None:
+        importlib.import_module(f"convlet.cli.{name}").run(options)
+
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _checked(kind: Callable[[str], float], valid: Callable[[float], bool], what: str) -> Callable:
+    def convert(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not valid(value):
+            raise argparse.ArgumentTypeError(f"expected {what}, got {text!r}")
+        return value
+
+    return convert
+
+
+_count = _checked(int, lambda n: 1 <= n < 2**31, "a whole number of at least 1")
+_seed = _checked(int, lambda n: 0 <= n < 2**31, "a whole number of at least 0")
+_positive = _checked(float, lambda x: 0 < x < float("inf"), "a number above 0")
+_share = _checked(float, lambda x: 0 <= x < 1, "a share of at least 0 and below 1")

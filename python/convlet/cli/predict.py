@@ -1,0 +1,59 @@
+"""`convlet predict RUN IMAGE...`."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from convlet.cli.loading import load, unseen
+from convlet.data import open_source
+from convlet.data.image import is_image_path
+from convlet.data.sources import DATASETS
+
+AT_ONCE = 256
+
+
+def run(options: Namespace) -> None:
+    """Print the name, the confidence and the five likeliest classes of every image."""
+    model, folder = load(options.run_folder)
+    for name in options.images:
+        if not Path(name).exists() and name in DATASETS:
+            _predict_dataset(model, folder, name)
+        else:
+            for files in _chunks(_files(name)):
+                _print(model, files, [str(file) for file in files])
+
+
+def _predict_dataset(model: Any, folder: Any, name: str) -> None:
+    source = open_source(name).aligned_to(model.class_names)
+    _, digests = source.load(model.preprocessing)
+    indices, _ = unseen(source, digests, folder)
+    for chosen in _chunks(indices):
+        part = source.subset(chosen)
+        labels = [model.class_names[label] for label in part.labels]
+        _print(model, list(part.images), part.ids, labels)
+
+
+def _files(name: str) -> Sequence[Path]:
+    path = Path(name)
+    if not path.is_dir():
+        return [path]
+    files = sorted(p for p in path.rglob("*") if p.is_file() and is_image_path(p))
+    if not files:
+        raise ValueError(f"{name}: holds no images")
+    return files
+
+
+def _chunks(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(items), AT_ONCE):
+        yield items[start : start + AT_ONCE]
+
+
+def _print(model: Any, images: Any, names: Sequence[str], labels: Sequence[str] = ()) -> None:
+    predictions = model.classify(images)
+    for i, (name, best) in enumerate(zip(names, predictions, strict=True)):
+        top = ", ".join(f"{other} {100 * p:.1f} %" for other, p in best.top5)
+        label = f"  (labelled {labels[i]})" if labels and labels[i] != best.name else ""
+        print(f"{name}: {best.name}  {100 * best.confidence:.1f} %  [{top}]{label}")

@@ -1,0 +1,101 @@
+"""Decode image files of any mode into 8-bit grey or RGB; a broken one is one clear error."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+SUFFIXES = frozenset(
+    (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
+)
+# Only plain bitmap decoders: Pillow also knows formats that start other programs (EPS).
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+# A few kilobytes can claim gigapixels. Larger images are refused before they are decoded.
+MAX_PIXELS = 80_000_000
+
+
+def is_image_path(path: Path) -> bool:
+    """True for a file name that ends like an image and is not hidden."""
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+
+
+def read_header(path: str | Path) -> tuple[tuple[int, int], bool]:
+    """((height, width) after EXIF orientation, whether the image has colour), without decoding it.
+
+    Raises ValueError that names the file when it is no image.
+    """
+    try:
+        with _open(path, str(path)) as image:
+            height, width = image.height, image.width
+            turned = image.getexif().get(0x0112, 1) >= 5  # orientations 5..8 swap the sides
+            grey = image.mode in ("1", "L", "LA", "I", "F") or image.mode.startswith("I;16")
+    except Exception as error:  # as in decode
+        raise _explained(error, str(path)) from error
+    return ((width, height) if turned else (height, width)), not grey
+
+
+def decode(data: bytes, name: str) -> Image:
+    """Decode the bytes of an image file into an upright Pillow image of mode "L" or "RGB".
+
+    EXIF orientation is applied. Palettes become RGB, CMYK becomes RGB, 16-bit grey is mapped from
+    0..65535 to 0..255, transparency is laid over white, and of an animation the first frame is
+    taken. `name` stands in the ValueError that is raised when this cannot be done.
+    """
+    from PIL import ImageOps
+
+    try:
+        with _open(io.BytesIO(data), name) as image:
+            image.load()
+            return eight_bit(ImageOps.exif_transpose(image), name)
+    except Exception as error:  # a broken file can make a decoder raise anything
+        raise _explained(error, name) from error
+
+
+def _open(file: str | Path | io.BytesIO, name: str) -> Image:
+    from PIL import Image
+
+    try:
+        image = Image.open(file, formats=FORMATS)
+        pixels = image.width * image.height
+    except Image.DecompressionBombError:
+        pixels = MAX_PIXELS + 1
+    if pixels > MAX_PIXELS:
+        raise ValueError(f"{name}: larger than {MAX_PIXELS // 10**6} million pixels, refused")
+    return image
+
+
+def eight_bit(image: Image, name: str) -> Image:
+    """An opaque "L" or "RGB" image of the same size, by the rules of `decode`."""
+    from PIL import Image
+
+    mode = image.mode
+    if mode == "F":
+        raise ValueError(f"{name}: floating-point pixels have no defined white; save it as 8 bit")
+    if mode == "I" or mode.startswith("I;16"):
+        values = np.asarray(image).astype(np.int64)
+        if values.min() < 0 or values.max() > 65535:
+            raise ValueError(f"{name}: 32-bit pixels have no defined white; save it as 8 or 16 bit")
+        return Image.fromarray(((values + 128) // 257).astype(np.uint8))
+    if "transparency" in image.info or mode in ("RGBA", "LA", "PA", "RGBa", "La"):
+        opaque = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        opaque.alpha_composite(image.convert("RGBA"))
+        return opaque.convert("L" if mode in ("1", "L", "LA", "La") else "RGB")
+    return image.convert("L" if mode in ("1", "L") else "RGB")
+
+
+def _explained(error: Exception, name: str) -> Exception:
+    from PIL import UnidentifiedImageError
+
+    if isinstance(error, FileNotFoundError):
+        return FileNotFoundError(f"{name}: no such file")
+    if isinstance(error, UnidentifiedImageError):
+        return ValueError(f"{name}: not an image (expected one of {', '.join(FORMATS)})")
+    if isinstance(error, ValueError) and str(error).startswith(name):
+        return error
+    return ValueError(f"{name}: cannot be decoded as an image: {error or type(error).__name__}")

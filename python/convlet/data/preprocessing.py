@@ -1,0 +1,163 @@
+"""How a file or an array becomes a model's input: one description, saved in the model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+COLOR_MODES = {"grayscale": 1, "rgb": 3}
+RESIZE_POLICIES = ("stretch", "crop", "pad")
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How an image becomes a model's input, the same in training, evaluation and prediction.
+
+    size: (height, width) of the model's input, in pixels.
+    color_mode: "grayscale" (1 channel, ITU-R 601 luma) or "rgb" (3 channels).
+    resize: for an image of another size: "stretch" ignores the aspect ratio; "crop" keeps it and
+        cuts off what sticks out, around the centre; "pad" keeps it and fills the rest with black.
+        Bilinear, antialiased when shrinking.
+    scale: factor from pixels 0..255 to the model's input. 1.0 keeps uint8 pixels, for models that
+        begin with a Rescaling layer; anything else gives float32.
+
+    Raises ValueError when a field is none of these.
+    """
+
+    size: tuple[int, int]
+    color_mode: str = "rgb"
+    resize: str = "stretch"
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        size = self.size
+        if not (
+            isinstance(size, tuple | list)
+            and len(size) == 2
+            and all(isinstance(n, int) and not isinstance(n, bool) and 0 < n < 2**15 for n in size)
+        ):
+            raise ValueError(
+                f"Preprocessing: expected size (height, width) in 1..{2**15 - 1}, got {size!r}"
+            )
+        object.__setattr__(self, "size", tuple(size))
+        if self.color_mode not in tuple(COLOR_MODES):
+            raise ValueError(
+                f"Preprocessing: expected color_mode in {sorted(COLOR_MODES)}, "
+                f"got {self.color_mode!r}"
+            )
+        if self.resize not in RESIZE_POLICIES:
+            raise ValueError(
+                f"Preprocessing: expected resize in {RESIZE_POLICIES}, got {self.resize!r}"
+            )
+        if isinstance(self.scale, bool) or not (
+            isinstance(self.scale, int | float) and math.isfinite(self.scale) and self.scale > 0
+        ):
+            raise ValueError(f"Preprocessing: expected a scale above 0, got {self.scale!r}")
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(H, W, C) of the model's input."""
+        return (*self.size, COLOR_MODES[self.color_mode])
+
+    def __call__(self, image: str | PathLike[str] | Image | NDArray[np.uint8]) -> NDArray[Any]:
+        """One model input (H, W, C) from a file, a Pillow image, or uint8 pixels (h, w[, 1 or 3]).
+
+        Raises ValueError, TypeError or FileNotFoundError that names the file or the array's fault.
+        """
+        return self.scaled(self.pixels(image))
+
+    def batch(
+        self, images: Iterable[str | PathLike[str] | Image | NDArray[np.uint8]]
+    ) -> NDArray[Any]:
+        """Model inputs (N, H, W, C) from files, Pillow images, or uint8 arrays."""
+        pixels = [self.pixels(image) for image in images]
+        return self.scaled(np.stack(pixels) if pixels else np.empty((0, *self.input_shape), "u1"))
+
+    def pixels(self, image: str | PathLike[str] | Image | NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The uint8 pixels (H, W, C) before `scale`."""
+        from convlet.data.image import decode, eight_bit
+
+        if isinstance(image, str | PathLike):
+            try:
+                data = Path(image).read_bytes()
+            except FileNotFoundError:
+                raise FileNotFoundError(f"{image}: no such file") from None
+            return self.from_pillow(decode(data, str(image)))
+        if isinstance(image, np.ndarray):
+            return self._from_array(image)
+        return self.from_pillow(eight_bit(image, "image"))
+
+    def from_pillow(self, image: Image) -> NDArray[np.uint8]:
+        """uint8 pixels (H, W, C) of a Pillow image of mode "L" or "RGB"."""
+        from PIL import Image as pillow
+        from PIL import ImageOps
+
+        height, width = self.size
+        image = image.convert("L" if self.color_mode == "grayscale" else "RGB")
+        if image.size != (width, height):
+            bilinear = pillow.Resampling.BILINEAR
+            if self.resize == "crop":
+                image = ImageOps.fit(image, (width, height), bilinear)
+            elif self.resize == "pad":
+                ratio = min(width / image.width, height / image.height)
+                inner = (max(1, round(image.width * ratio)), max(1, round(image.height * ratio)))
+                whole = pillow.new(image.mode, (width, height))
+                corner = ((width - inner[0]) // 2, (height - inner[1]) // 2)
+                whole.paste(image.resize(inner, bilinear), corner)
+                image = whole
+            else:
+                image = image.resize((width, height), bilinear)
+        return np.array(image, dtype=np.uint8).reshape(self.input_shape)
+
+    def _from_array(self, pixels: NDArray[Any]) -> NDArray[np.uint8]:
+        from PIL import Image
+
+        if pixels.dtype != np.uint8:
+            raise TypeError(
+                f"image: expected uint8 pixels 0..255, got {pixels.dtype}; arrays that already are "
+                "a model's input go to predict()"
+            )
+        if pixels.ndim == 2:
+            pixels = pixels[:, :, None]
+        if pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or 0 in pixels.shape:
+            raise ValueError(
+                f"image: expected pixels (height, width[, 1 or 3]), got shape {pixels.shape}"
+            )
+        if pixels.shape == self.input_shape:
+            return pixels
+        return self.from_pillow(
+            Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+        )
+
+    def scaled(self, pixels: NDArray[np.uint8]) -> NDArray[Any]:
+        """Pixels with `scale` applied: uint8 as they are when it is 1, else float32."""
+        return pixels if self.scale == 1.0 else pixels * np.float32(self.scale)
+
+    def to_config(self) -> dict[str, Any]:
+        """A JSON-ready description; `from_config` reads it back."""
+        return {
+            "size": list(self.size),
+            "color_mode": self.color_mode,
+            "resize": self.resize,
+            "scale": self.scale,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Preprocessing:
+        """The Preprocessing that `to_config` described. ValueError for anything else."""
+        if not isinstance(config, dict) or set(config) != {"size", "color_mode", "resize", "scale"}:
+            raise ValueError(
+                "Preprocessing: expected a config with size, color_mode, resize and scale, got "
+                f"{config!r}"
+            )
+        return cls(**config)

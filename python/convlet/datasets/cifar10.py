@@ -1,0 +1,28 @@
+"""CIFAR-10: 60,000 colour pictures of ten kinds of things, 32x32 (A. Krizhevsky, 2009)."""
+
+from __future__ import annotations
+
+from os import PathLike
+
+from convlet.datasets.published import CifarArchive, Parts, load_cifar
+
+_NAMES = "airplane automobile bird cat deer dog frog horse ship truck"
+CLASS_NAMES = _NAMES.split()
+ARCHIVE = CifarArchive(
+    name="cifar10",
+    url="https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+    train=tuple(f"data_batch_{i}.bin" for i in range(1, 6)),
+    test=("test_batch.bin",),
+    label_classes=(10,),
+)
+
+
+def load_data(path: str | PathLike[str] | None = None) -> Parts:
+    """((x_train, y_train), (x_test, y_test)): x uint8 (N,32,32,3) in 0..255, y uint8 (N,1).
+
+    path: the published cifar-10-binary.tar.gz, or the folder with it or with its .bin files; None
+    looks in $CONVLET_DATA/cifar10, by default ~/.convlet/datasets/cifar10.
+    Raises FileNotFoundError that says what to download and where to put it, ValueError that names a
+    broken file.
+    """
+    return load_cifar(ARCHIVE, path)

@@ -1,0 +1,88 @@
+"""Layers, with Keras' names, arguments and defaults. Images are (N, H, W, C)."""
+
+from convlet.layers.base import Layer, SymbolicTensor
+from convlet.layers.convolution import Conv2D, DepthwiseConv2D
+from convlet.layers.core import (
+    Activation,
+    Dense,
+    Dropout,
+    Input,
+    InputLayer,
+    ReLU,
+    Rescaling,
+    Softmax,
+)
+from convlet.layers.merging import Add, Concatenate, Multiply, add, concatenate, multiply
+from convlet.layers.pooling import (
+    AveragePooling2D,
+    GlobalAveragePooling2D,
+    GlobalMaxPooling2D,
+    MaxPooling2D,
+)
+from convlet.layers.reshaping import Flatten, Reshape, ZeroPadding2D
+
+# Keras' second names.
+Convolution2D = Conv2D
+MaxPool2D = MaxPooling2D
+AvgPool2D = AveragePooling2D
+GlobalAvgPool2D = GlobalAveragePooling2D
+GlobalMaxPool2D = GlobalMaxPooling2D
+
+__all__ = [
+    "Activation",
+    "Add",
+    "AveragePooling2D",
+    "AvgPool2D",
+    "Concatenate",
+    "Conv2D",
+    "Convolution2D",
+    "Dense",
+    "DepthwiseConv2D",
+    "Dropout",
+    "Flatten",
+    "GlobalAveragePooling2D",
+    "GlobalAvgPool2D",
+    "GlobalMaxPool2D",
+    "GlobalMaxPooling2D",
+    "Input",
+    "InputLayer",
+    "Layer",
+    "MaxPool2D",
+    "MaxPooling2D",
+    "Multiply",
+    "ReLU",
+    "Rescaling",
+    "Reshape",
+    "Softmax",
+    "SymbolicTensor",
+    "ZeroPadding2D",
+    "add",
+    "concatenate",
+    "multiply",
+]
+
+# Every layer that a saved model may contain, by class name. Nothing else can be loaded.
+REGISTRY: dict[str, type[Layer]] = {
+    cls.__name__: cls
+    for cls in (
+        Activation,
+        Add,
+        AveragePooling2D,
+        Concatenate,
+        Conv2D,
+        Dense,
+        DepthwiseConv2D,
+        Dropout,
+        Flatten,
+        GlobalAveragePooling2D,
+        GlobalMaxPooling2D,
+        InputLayer,
+        MaxPooling2D,
+        Multiply,
+        ReLU,
+        Rescaling,
+        Reshape,
+        Softmax,
+        ZeroPadding2D,
+    )
+}

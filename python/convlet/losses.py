@@ -1,0 +1,336 @@
+"""Losses, with Keras' names, arguments and numerics. A model computes them in its plan, fused with
+the softmax or sigmoid before them; called on arrays they run the same kernels.
+
+A loss is a mean over the batch: sum_n(weight_n * l_n) / N (Keras' "sum_over_batch_size").
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from convlet import _core
+
+F32 = NDArray[np.float32]
+Shape = tuple[int, ...]
+
+_EPSILON = np.float32(1e-7)  # Keras' epsilon: probabilities are clipped to [epsilon, 1 - epsilon]
+
+
+class Loss:
+    """Base. ``loss(y_true, y_pred, sample_weight=None)`` is the mean over a batch of arrays."""
+
+    kind: str  # the plan's name
+    integer_labels = False
+
+    def __init__(
+        self,
+        name: str,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
+        reduction: str = "sum_over_batch_size",
+    ):
+        owner = type(self).__name__
+        if reduction != "sum_over_batch_size":
+            raise ValueError(
+                f"{owner}: reduction: expected 'sum_over_batch_size', got {reduction!r}"
+            )
+        if not isinstance(from_logits, (bool, np.bool_)):
+            raise ValueError(f"{owner}: from_logits: expected True or False, got {from_logits!r}")
+        if not 0 <= label_smoothing <= 1:
+            raise ValueError(
+                f"{owner}: label_smoothing: expected a number in [0, 1], got {label_smoothing!r}"
+            )
+        self.name = name
+        self.from_logits = bool(from_logits)
+        self.label_smoothing = float(label_smoothing)
+
+    def __call__(
+        self, y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> float:
+        values = self.call(y_true, y_pred).astype(np.float64)
+        if sample_weight is not None:
+            weights = np.asarray(sample_weight, np.float64)
+            if weights.shape != values.shape:
+                raise ValueError(
+                    f"{self.name}: sample_weight: expected shape {values.shape}, "
+                    f"got {weights.shape}"
+                )
+            values = values * weights
+        return float(values.sum() / max(1, values.size))
+
+    def call(self, y_true: ArrayLike, y_pred: ArrayLike) -> F32:
+        """The loss of each row, (N,)."""
+        predictions = np.ascontiguousarray(y_pred, np.float32)
+        if predictions.ndim < 2:
+            raise ValueError(f"{self.name}: y_pred: expected (N,C), got shape {predictions.shape}")
+        targets = self.targets(np.asarray(y_true), predictions.shape[1:], self.name)
+        if len(targets) != len(predictions):
+            raise ValueError(
+                f"{self.name}: expected as many y_true as y_pred, "
+                f"got {len(targets)} and {len(predictions)}"
+            )
+        return self.rows(targets, predictions)
+
+    def rows(self, targets: NDArray[Any], predictions: F32) -> F32:
+        """The loss of each row of targets that ``targets`` has checked."""
+        raise NotImplementedError
+
+    def targets(self, y: NDArray[Any], sample: Shape, owner: str) -> NDArray[Any]:
+        """Checks targets for an output of shape (N, *sample) and gives them the dtype that a plan
+        takes. ValueError that begins with ``owner``."""
+        return like_output(self, y, sample, owner)
+
+    def spec(self) -> dict[str, Any]:
+        """What a plan must know."""
+        return {
+            "kind": self.kind,
+            "integer_labels": self.integer_labels,
+            "from_logits": self.from_logits,
+            "label_smoothing": self.label_smoothing,
+        }
+
+    def get_config(self) -> dict[str, Any]:
+        return {"name": self.name}
+
+
+def like_output(loss: Loss, y: NDArray[Any], sample: Shape, owner: str) -> NDArray[Any]:
+    """Float targets of the output's own shape: (N,) against (N,1) is refused, never broadcast."""
+    if y.shape[1:] != sample or y.ndim == 0:
+        hint = ""
+        if y.shape == y.shape[:1] and sample == (1,):
+            hint = "; reshape it with y[:, None]"
+        elif y.ndim == 1 and loss.kind == "softmax_cross_entropy":
+            hint = "; for integer labels use 'sparse_categorical_crossentropy'"
+        raise ValueError(
+            f"{owner}: expected targets {shape_text(sample)} to match the output for "
+            f"{loss.name}, got shape {y.shape}{hint}"
+        )
+    return np.ascontiguousarray(y, np.float32)
+
+
+def shape_text(sample: Shape) -> str:
+    """(N,H,W,C), for messages."""
+    return "(N," + ",".join(str(s) for s in sample) + ")"
+
+
+class SparseCategoricalCrossentropy(Loss):
+    """-log p[label] for integer labels (N,) or (N,1) and predictions (N,C).
+
+    Args:
+        from_logits: the predictions are logits, not probabilities.
+        ignore_class: a label whose rows count neither in the loss nor in its mean.
+
+    Raises:
+        ValueError: for a label outside [0, C) that is not ignore_class, with its position.
+    """
+
+    kind = "softmax_cross_entropy"
+    integer_labels = True
+
+    def __init__(
+        self,
+        from_logits: bool = False,
+        ignore_class: int | None = None,
+        reduction: str = "sum_over_batch_size",
+        name: str = "sparse_categorical_crossentropy",
+    ):
+        super().__init__(name, from_logits, reduction=reduction)
+        if ignore_class is not None and not isinstance(ignore_class, (int, np.integer)):
+            raise ValueError(
+                f"{name}: ignore_class: expected an integer or None, got {ignore_class!r}"
+            )
+        self.ignore_class = None if ignore_class is None else int(ignore_class)
+
+    def targets(self, y: NDArray[Any], sample: Shape, owner: str) -> NDArray[Any]:
+        if len(sample) != 1:
+            raise ValueError(
+                f"{owner}: {self.name} expects an output (N,C), got {shape_text(sample)}"
+            )
+        if not (y.ndim == 1 or (y.ndim == 2 and y.shape[1] == 1)):
+            hint = (
+                "; for one-hot labels use 'categorical_crossentropy'"
+                if y.ndim == 2 and y.shape[1:] == sample
+                else ""
+            )
+            raise ValueError(
+                f"{owner}: expected integer labels (N,) or (N,1) for {self.name}, "
+                f"got shape {y.shape}{hint}"
+            )
+        labels = integer_labels(y.reshape(-1), owner)
+        wrong = (labels < 0) | (labels >= sample[0])
+        if self.ignore_class is not None:
+            wrong &= labels != self.ignore_class
+        if wrong.any():
+            at = int(np.argmax(wrong))
+            raise ValueError(
+                f"{owner}: expected labels in [0, {sample[0]}), got {labels[at]} at position {at}"
+            )
+        return labels
+
+    def rows(self, targets: NDArray[Any], predictions: F32) -> F32:
+        logits = predictions if self.from_logits else _log_probabilities(predictions)
+        values = _core.softmax_cross_entropy(
+            logits, targets, None, 0.0, self.ignore_class, "none", False
+        )
+        if self.ignore_class is not None:
+            kept = np.count_nonzero(targets != self.ignore_class)
+            values = values * np.float32(len(targets) / max(1, kept))
+        return values
+
+    def kept(self, labels: NDArray[Any]) -> NDArray[np.bool_] | None:
+        """Which rows count; None for all."""
+        return None if self.ignore_class is None else labels != self.ignore_class
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "from_logits": self.from_logits,
+            "ignore_class": self.ignore_class,
+            "name": self.name,
+        }
+
+
+def integer_labels(y: NDArray[Any], owner: str) -> NDArray[Any]:
+    """Labels as uint8, int32 or int64; floats are taken when they are whole numbers."""
+    if y.dtype.kind == "f":
+        whole = np.isfinite(y) & (y == np.floor(y))
+        if not whole.all():
+            at = int(np.argmin(whole))
+            raise ValueError(f"{owner}: expected integer labels, got {y[at]} at position {at}")
+        return y.astype(np.int64)
+    if y.dtype.kind not in "iub":
+        raise ValueError(f"{owner}: expected integer labels, got dtype {y.dtype}")
+    if y.dtype in (np.uint8, np.int32, np.int64):
+        return np.ascontiguousarray(y)
+    return y.astype(np.uint8 if y.dtype.kind == "b" else np.int64)
+
+
+class CategoricalCrossentropy(Loss):
+    """-sum_c t[c] log p[c] for probabilities (one-hot labels) t (N,C) and predictions (N,C).
+
+    Args:
+        from_logits: the predictions are logits, not probabilities.
+        label_smoothing: e in [0, 1]: t becomes (1 - e) t + e / C.
+    """
+
+    kind = "softmax_cross_entropy"
+
+    def __init__(
+        self,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
+        axis: int = -1,
+        reduction: str = "sum_over_batch_size",
+        name: str = "categorical_crossentropy",
+    ):
+        super().__init__(name, from_logits, label_smoothing, reduction)
+        if axis != -1:
+            raise ValueError(f"{name}: axis: expected -1, got {axis!r}")
+
+    def rows(self, targets: NDArray[Any], predictions: F32) -> F32:
+        logits = predictions if self.from_logits else _log_probabilities(predictions)
+        return _core.softmax_cross_entropy(
+            logits, targets, None, self.label_smoothing, None, "none", False
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "from_logits": self.from_logits,
+            "label_smoothing": self.label_smoothing,
+            "name": self.name,
+        }
+
+
+class BinaryCrossentropy(Loss):
+    """The mean over the last axes of -t log p - (1 - t) log(1 - p): one or several yes-or-no
+    answers.
+
+    Args:
+        from_logits: the predictions are logits, not probabilities.
+        label_smoothing: e in [0, 1]: t becomes (1 - e) t + e / 2.
+    """
+
+    def __init__(
+        self,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
+        axis: int = -1,
+        reduction: str = "sum_over_batch_size",
+        name: str = "binary_crossentropy",
+    ):
+        super().__init__(name, from_logits, label_smoothing, reduction)
+        if axis != -1:
+            raise ValueError(f"{name}: axis: expected -1, got {axis!r}")
+
+    @property
+    def kind(self) -> str:  # type: ignore[override]
+        return "sigmoid_cross_entropy" if self.from_logits else "binary_cross_entropy"
+
+    def rows(self, targets: NDArray[Any], predictions: F32) -> F32:
+        return _elementwise_rows(self, targets, predictions)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "from_logits": self.from_logits,
+            "label_smoothing": self.label_smoothing,
+            "name": self.name,
+        }
+
+
+class MeanSquaredError(Loss):
+    """The mean over the last axes of (y_pred - y_true)^2."""
+
+    kind = "mean_squared_error"
+
+    def __init__(self, reduction: str = "sum_over_batch_size", name: str = "mean_squared_error"):
+        super().__init__(name, reduction=reduction)
+
+    def rows(self, targets: NDArray[Any], predictions: F32) -> F32:
+        return _elementwise_rows(self, targets, predictions)
+
+
+def _log_probabilities(p: F32) -> F32:
+    p = p / p.sum(axis=-1, keepdims=True)
+    return np.log(np.clip(p, _EPSILON, 1 - _EPSILON))
+
+
+def _elementwise_rows(loss: Loss, targets: NDArray[Any], predictions: F32) -> F32:
+    values = _core.elementwise_loss(
+        loss.kind, predictions, targets, loss.label_smoothing, "none", False
+    )
+    return values.reshape(len(values), -1).mean(axis=1)
+
+
+NAMES: dict[str, type[Loss]] = {
+    "binary_crossentropy": BinaryCrossentropy,
+    "categorical_crossentropy": CategoricalCrossentropy,
+    "mean_squared_error": MeanSquaredError,
+    "mse": MeanSquaredError,
+    "sparse_categorical_crossentropy": SparseCategoricalCrossentropy,
+}
+
+
+def get(identifier: Any) -> Loss:
+    """The loss for a name, a class name, a {"class", "config"} dict or a Loss; ValueError
+    otherwise."""
+    if isinstance(identifier, Loss):
+        return identifier
+    if isinstance(identifier, type) and issubclass(identifier, Loss):
+        return identifier()
+    name, config = identifier, {}
+    if isinstance(identifier, dict):
+        name, config = identifier.get("class"), identifier.get("config", {})
+    if isinstance(name, str):
+        if name.lower() in NAMES:
+            return NAMES[name.lower()](**config)
+        for cls in NAMES.values():
+            if cls.__name__ == name:
+                return cls(**config)
+    raise ValueError(
+        f"loss: expected one of {sorted(NAMES)} or an object of convlet.losses, got {identifier!r}"
+    )
+
+
+def serialize(loss: Loss) -> dict[str, Any]:
+    """{"class", "config"}, from which ``get`` makes it again."""
+    return {"class": type(loss).__name__, "config": loss.get_config()}

@@ -1,0 +1,403 @@
+"""From what users pass as data to what a plan takes: whole arrays and the rows of each batch."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convlet.layers.base import SymbolicTensor
+from convlet.losses import SparseCategoricalCrossentropy, shape_text
+from convlet.models.compilation import OutputLoss
+
+Array = NDArray[Any]
+Rows = NDArray[np.int64]
+
+_PLAN_DTYPES = ("float32", "float64", "uint8", "int32", "int64")
+
+
+def to_array(value: Any, owner: str) -> Array:
+    """A contiguous array of a dtype that a plan reads; numbers only."""
+    array = np.asarray(value)
+    kind = array.dtype.kind
+    if kind not in "fiub":
+        raise TypeError(f"{owner}: expected an array of numbers, got dtype {array.dtype}")
+    if array.dtype.name not in _PLAN_DTYPES or not array.dtype.isnative:
+        if kind == "f":
+            array = array.astype(np.float64 if array.dtype.itemsize > 4 else np.float32)
+        elif kind == "b":
+            array = array.astype(np.uint8)
+        else:
+            array = array.astype(np.int32 if array.dtype.itemsize < 4 else np.int64)
+    return np.ascontiguousarray(array)
+
+
+@dataclass
+class Samples:
+    """Arrays of one length M: the inputs, and per loss the targets and the weights of the samples.
+
+    truths: the targets as the user gave them, for metrics that see outputs.
+    kept: per loss, which rows count (None: all).
+    """
+
+    inputs: list[Array]
+    targets: list[Array]
+    truths: list[Array]
+    weights: list[NDArray[np.float32] | None]
+    kept: list[NDArray[np.bool_] | None]
+
+    def __len__(self) -> int:
+        return len(self.inputs[0])
+
+    def step_weights(self, rows: Rows) -> list[NDArray[np.float32] | None]:
+        """The weights for a step on ``rows``. Where rows are ignored, the mean of the loss is over
+        the others: their weights grow by what is missing."""
+        result = []
+        for weights, kept in zip(self.weights, self.kept, strict=True):
+            if kept is not None:
+                count = np.count_nonzero(kept[rows])
+                scaled = np.zeros(len(self), np.float32)
+                share = kept[rows] * np.float32(len(rows) / max(1, count))
+                scaled[rows] = share if weights is None else share * weights[rows]
+                weights = scaled
+            result.append(weights)
+        return result
+
+
+class DataAdapter:
+    """Checks data against a model's inputs, outputs and losses.
+
+    Args:
+        owner: begins the errors: "fit", "evaluate", "predict".
+        inputs: the model's inputs; names: of its outputs; shapes: of their samples.
+        losses: as compiled.
+    """
+
+    def __init__(
+        self,
+        owner: str,
+        inputs: Sequence[SymbolicTensor],
+        output_names: list[str],
+        output_shapes: list[tuple[int, ...]],
+        losses: list[OutputLoss],
+    ):
+        self.owner = owner
+        self.inputs = list(inputs)
+        self.output_names, self.output_shapes = output_names, output_shapes
+        self.losses = losses
+
+    def samples(
+        self, x: Any, y: Any, sample_weight: Any = None, class_weight: Any = None
+    ) -> Samples:
+        """Everything of a data set or of one batch, checked."""
+        inputs = self.input_arrays(x)
+        truths = self._truths(y)
+        targets, kept = [], []
+        for output_loss, truth in zip(self.losses, truths, strict=True):
+            name = f"{self.owner}: y"
+            if len(self.losses) > 1:
+                name += f" for output {self.output_names[output_loss.output]!r}"
+            shape = self.output_shapes[output_loss.output]
+            prepared = output_loss.loss.targets(truth, shape, name)
+            if len(prepared) != len(inputs[0]):
+                raise ValueError(
+                    f"{name}: expected as many targets as samples in x, "
+                    f"got {len(prepared)} and {len(inputs[0])}"
+                )
+            rows = None
+            if isinstance(output_loss.loss, SparseCategoricalCrossentropy):
+                rows = output_loss.loss.kept(prepared)
+            if rows is not None:
+                prepared = np.where(rows, prepared, 0).astype(np.int64)
+            targets.append(prepared)
+            kept.append(rows)
+        weights = self._weights(sample_weight, class_weight, truths, len(inputs[0]))
+        return Samples(inputs, targets, truths, weights, kept)
+
+    def input_arrays(self, x: Any) -> list[Array]:
+        """One array (M, *sample) per input of the model."""
+        leaves = self._leaves(x, [tensor.name for tensor in self.inputs], "x")
+        arrays = []
+        for tensor, leaf in zip(self.inputs, leaves, strict=True):
+            name = f"{self.owner}: x"
+            if len(self.inputs) > 1:
+                name += f" for input {tensor.name!r}"
+            arrays.append(_fit_sample(to_array(leaf, name), tensor.sample_shape, name))
+        counts = {len(array) for array in arrays}
+        if len(counts) > 1:
+            raise ValueError(
+                f"{self.owner}: x: expected inputs of one length, got {[len(a) for a in arrays]}"
+            )
+        return arrays
+
+    def _truths(self, y: Any) -> list[Array]:
+        if y is None and self.losses:
+            raise ValueError(f"{self.owner}: y: expected targets, got None")
+        names = [self.output_names[loss.output] for loss in self.losses]
+        if isinstance(y, dict):
+            missing = [name for name in names if name not in y]
+            if missing:
+                raise ValueError(
+                    f"{self.owner}: y: expected targets for the outputs {names}, got {sorted(y)}"
+                )
+            leaves = [y[name] for name in names]
+        elif len(self.output_names) > 1:
+            listed = list(y) if isinstance(y, (list, tuple)) else [y]
+            if len(listed) == len(self.output_names):
+                listed = [listed[loss.output] for loss in self.losses]
+            if len(listed) != len(names):
+                raise ValueError(
+                    f"{self.owner}: y: expected a list of {len(self.output_names)} arrays for the "
+                    f"outputs {self.output_names}, got {len(listed)}"
+                )
+            leaves = listed
+        else:
+            single = isinstance(y, (list, tuple)) and len(y) == 1 and hasattr(y[0], "shape")
+            leaves = [y[0] if single else y]
+        return [np.asarray(leaf) for leaf in leaves]
+
+    def _leaves(self, value: Any, names: list[str], argument: str) -> list[Any]:
+        if isinstance(value, dict):
+            if set(value) != set(names):
+                raise ValueError(
+                    f"{self.owner}: {argument}: expected the names {names}, got {sorted(value)}"
+                )
+            return [value[name] for name in names]
+        if len(names) == 1:
+            single = isinstance(value, (list, tuple)) and len(value) == 1
+            wrapped = single and np.ndim(value[0]) == len(self.inputs[0].sample_shape) + 1
+            return [value[0] if wrapped else value]
+        if not isinstance(value, (list, tuple)) or len(value) != len(names):
+            got = len(value) if isinstance(value, (list, tuple)) else type(value).__name__
+            raise ValueError(
+                f"{self.owner}: {argument}: expected a list of {len(names)} arrays for {names}, "
+                f"got {got}"
+            )
+        return list(value)
+
+    def _weights(
+        self, sample_weight: Any, class_weight: Any, truths: list[Array], count: int
+    ) -> list[NDArray[np.float32] | None]:
+        names = [self.output_names[loss.output] for loss in self.losses]
+        if isinstance(sample_weight, dict):
+            unknown = sorted(set(sample_weight) - set(names))
+            if unknown:
+                raise ValueError(
+                    f"{self.owner}: sample_weight: expected names of outputs {names}, got {unknown}"
+                )
+            per_loss = [sample_weight.get(name) for name in names]
+        elif isinstance(sample_weight, (list, tuple)) and len(names) > 1:
+            per_loss = list(sample_weight)
+            if len(per_loss) != len(names):
+                raise ValueError(
+                    f"{self.owner}: sample_weight: expected {len(names)} arrays, "
+                    f"got {len(per_loss)}"
+                )
+        else:
+            per_loss = [sample_weight] * len(names)
+        weights = [None if w is None else self._sample_weight(w, count) for w in per_loss]
+        if class_weight is not None:
+            if len(names) != 1:
+                raise ValueError(
+                    f"{self.owner}: class_weight: expected a model with one output, got {names}; "
+                    "use sample_weight"
+                )
+            by_class = self._class_weight(class_weight, truths[0])
+            weights = [by_class if weights[0] is None else by_class * weights[0]]
+        return weights
+
+    def _sample_weight(self, value: Any, count: int) -> NDArray[np.float32]:
+        weights = np.ascontiguousarray(value, np.float32)
+        if weights.shape == (count, 1):
+            weights = weights[:, 0]
+        if weights.shape != (count,):
+            raise ValueError(
+                f"{self.owner}: sample_weight: expected one weight for each of the {count} "
+                f"samples, got shape {weights.shape}"
+            )
+        if not np.isfinite(weights).all():
+            at = int(np.argmin(np.isfinite(weights)))
+            raise ValueError(
+                f"{self.owner}: sample_weight: expected finite numbers, "
+                f"got {weights[at]} at position {at}"
+            )
+        return weights
+
+    def _class_weight(self, value: Any, truth: Array) -> NDArray[np.float32]:
+        labels = class_labels(truth)
+        # One sigmoid answers for two classes.
+        classes = max(2, self.output_shapes[self.losses[0].output][-1])
+        if not isinstance(value, dict) or labels is None:
+            raise ValueError(
+                f"{self.owner}: class_weight: expected a dict from class to weight and class "
+                f"labels in y, got {value!r}"
+            )
+        table = np.ones(classes, np.float32)
+        for label, weight in value.items():
+            integer = isinstance(label, (int, np.integer)) and 0 <= label < classes
+            if not integer or not np.isfinite(weight):
+                raise ValueError(
+                    f"{self.owner}: class_weight: expected classes in [0, {classes}) and finite "
+                    f"weights, got {label!r}: {weight!r}"
+                )
+            table[int(label)] = weight
+        return table[np.clip(labels, 0, classes - 1)]
+
+
+def class_labels(y: Array) -> Array | None:
+    """The class of each row of y: integers (N,) or (N,1), or the largest of one-hot rows (N,C);
+    None when y holds no classes."""
+    if y.ndim == 2 and y.shape[1] > 1:
+        one_hot = y.size and ((y == 0) | (y == 1)).all() and (y.sum(axis=1) == 1).all()
+        return y.argmax(axis=1) if one_hot else None
+    if y.ndim == 1 or (y.ndim == 2 and y.shape[1] == 1):
+        labels = y.reshape(-1)
+        if labels.dtype.kind in "iub":
+            return labels.astype(np.int64)
+        if labels.dtype.kind == "f" and np.isfinite(labels).all() and (labels % 1 == 0).all():
+            return labels.astype(np.int64)
+    return None
+
+
+def _fit_sample(array: Array, sample: tuple[int, ...], owner: str) -> Array:
+    """(M, *sample); a last size of 1 may be left out."""
+    if array.ndim == len(sample) + 1 and array.shape[1:] == sample:
+        return array
+    if sample[-1] == 1 and array.ndim == len(sample) and array.shape[1:] == sample[:-1]:
+        return array.reshape(*array.shape, 1)
+    shorter = f" or {shape_text(sample[:-1])}" if sample[-1] == 1 and len(sample) > 1 else ""
+    raise ValueError(f"{owner}: expected {shape_text(sample)}{shorter}, got shape {array.shape}")
+
+
+def is_arrays(x: Any) -> bool:
+    """Whether x is data in memory rather than an iterable of batches."""
+    return isinstance(x, (list, tuple, dict)) or hasattr(x, "__array__")
+
+
+class Batches:
+    """The batches of an epoch: pairs of (Samples, rows)."""
+
+    batch_size: int
+    steps: int | None  # batches in an epoch, where known
+    count: int | None  # samples in an epoch, where known
+
+    def epoch(self, order: np.random.Generator | None) -> Iterator[tuple[Samples, Rows]]:
+        """One epoch; ``order`` shuffles it."""
+        raise NotImplementedError
+
+
+class ArrayBatches(Batches):
+    """Batches of samples in memory. Nothing is copied: a batch is a list of rows.
+
+    Args:
+        rows: of the samples that belong to the set; None for all.
+        steps: batches in an epoch; None for all there are.
+    """
+
+    def __init__(
+        self,
+        owner: str,
+        samples: Samples,
+        batch_size: int,
+        rows: Rows | None = None,
+        steps: int | None = None,
+    ):
+        self.samples, self.batch_size = samples, batch_size
+        self.rows = np.arange(len(samples), dtype=np.int64) if rows is None else rows
+        available = -(-len(self.rows) // batch_size)
+        if steps is not None and steps > available:
+            raise ValueError(
+                f"{owner}: expected at most {available} steps of {batch_size} from "
+                f"{len(self.rows)} samples, got {steps}"
+            )
+        self.steps = available if steps is None else steps
+        self.count = min(len(self.rows), self.steps * batch_size)
+
+    def epoch(self, order: np.random.Generator | None) -> Iterator[tuple[Samples, Rows]]:
+        rows = self.rows if order is None else self.rows[order.permutation(len(self.rows))]
+        for begin in range(0, self.count, self.batch_size):
+            yield self.samples, rows[begin : begin + self.batch_size]
+
+
+class IterableBatches(Batches):
+    """Batches that an iterable gives as (x, y) or (x, y, sample_weight). An epoch is one pass, or
+    ``steps`` batches of an endless one."""
+
+    def __init__(
+        self, adapter: DataAdapter, iterable: Iterable[Any], class_weight: Any, steps: int | None
+    ):
+        self.adapter, self.iterable, self.class_weight = adapter, iterable, class_weight
+        self.batch_size, self.count = 1, None
+        self._limit = steps
+        self.steps = len(iterable) if steps is None and hasattr(iterable, "__len__") else steps
+        self._running: Iterator[Any] | None = None
+
+    def epoch(self, order: np.random.Generator | None) -> Iterator[tuple[Samples, Rows]]:
+        owner = self.adapter.owner
+        iterator = self._running
+        if iterator is None:
+            iterator = _pass_over(self.iterable)
+        taken = 0
+        while self._limit is None or taken < self._limit:
+            try:
+                batch = next(iterator)
+            except StopIteration:
+                if self._limit is not None:
+                    # A pass ended in the middle of an epoch: go on from the start, if there is one.
+                    iterator = _pass_over(self.iterable)
+                    batch = next(iterator, None)
+                else:
+                    batch = None
+                if batch is None:
+                    break
+            yield self._batch(batch)
+            taken += 1
+        if taken == 0 or (self._limit is not None and taken < self._limit):
+            wanted = "at least one batch" if self._limit is None else f"{self._limit} batches"
+            raise ValueError(
+                f"{owner}: x: expected {wanted} for an epoch, the data ran out at {taken}"
+            )
+        self._running = iterator if self._limit is not None else None
+        if self._limit is None and hasattr(self.iterable, "on_epoch_end"):
+            self.iterable.on_epoch_end()
+
+    def _batch(self, batch: Any) -> tuple[Samples, Rows]:
+        owner = self.adapter.owner
+        if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
+            raise ValueError(
+                f"{owner}: x: expected batches (x, y) or (x, y, sample_weight), "
+                f"got {type(batch).__name__}"
+            )
+        samples = self.adapter.samples(
+            batch[0], batch[1], batch[2] if len(batch) == 3 else None, self.class_weight
+        )
+        self.batch_size = max(self.batch_size, len(samples))
+        return samples, np.arange(len(samples), dtype=np.int64)
+
+
+def _pass_over(iterable: Any) -> Iterator[Any]:
+    """One pass: by iter(), or by index for an object with __len__ and __getitem__ only."""
+    if hasattr(iterable, "__iter__"):
+        return iter(iterable)
+    return (iterable[i] for i in range(len(iterable)))
+
+
+def split_rows(samples: Samples, fraction: Any, stratify: bool, seed: int) -> tuple[Rows, Rows]:
+    """(training rows, validation rows): shuffled, seeded and, with ``stratify``, with the same
+    share of every class of the first targets in both."""
+    from convlet.data import stratified_split
+
+    if isinstance(fraction, bool) or not isinstance(fraction, (int, float)) or not 0 < fraction < 1:
+        raise ValueError(f"fit: validation_split: expected a number in [0, 1), got {fraction!r}")
+    one_class = np.zeros(len(samples), np.int64)
+    labels = class_labels(samples.truths[0]) if stratify else None
+    train, held = stratified_split(one_class if labels is None else labels, float(fraction), seed)
+    if len(held) == 0:  # no class has two samples
+        train, held = stratified_split(one_class, float(fraction), seed)
+    if len(held) == 0 or len(train) == 0:
+        raise ValueError(
+            f"fit: validation_split: {fraction} of {len(samples)} samples leaves {len(train)} to "
+            f"train on and {len(held)} to validate with"
+        )
+    return train.astype(np.int64), held.astype(np.int64)

@@ -1,0 +1,137 @@
+"""Engine: a model's graph and state on a device, and its plans."""
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convlet import _core
+from convlet.models.lowering import Lowering
+
+Array = NDArray[Any]
+
+
+class Engine:
+    """The compiled side of a model. One plan per mode: it takes any batch up to its capacity and is
+    made anew when a larger one comes. The lock makes calls from several threads take turns."""
+
+    def __init__(self, model: Any, device: str, seed: int):
+        self.graph = _core.Graph()
+        lowering = Lowering(self.graph, model.trainable)
+        inputs = [lowering.input(t.name, t.sample_shape) for t in model.inputs]
+        for value in model.lower_network(lowering, inputs):
+            lowering.output(value)
+        self.parameters = lowering.parameters
+        self.device = device
+        self.state = _core.State(self.graph, device)
+        self.lock = threading.RLock()
+        self._seed = seed
+        self._plans: dict[str, tuple[int, Any]] = {}
+        self._losses: list[dict[str, Any]] = []
+        self._metrics: list[dict[str, Any]] = []
+
+    def configure(
+        self, optimizer: Any, losses: list[dict[str, Any]], metrics: list[dict[str, Any]]
+    ) -> None:
+        """Sets what test and train plans compute, and a fresh optimizer."""
+        self._losses, self._metrics = losses, metrics
+        self._plans = {mode: plan for mode, plan in self._plans.items() if mode == "predict"}
+        optimizer.bind(self.state)
+
+    def plan(self, mode: str, batch: int) -> Any:
+        """A plan for batches of up to ``batch`` samples."""
+        capacity, plan = self._plans.get(mode, (0, None))
+        if capacity < batch:
+            self._plans.pop(mode, None)
+            del plan  # its memory is free before the larger one is placed
+            plan = self.new_plan(mode, batch)
+            self._plans[mode] = (batch, plan)
+        return plan
+
+    def new_plan(self, mode: str, batch: int) -> Any:
+        """A plan of the caller's own."""
+        if mode == "predict":
+            return _core.Plan(self.graph, self.state, mode, batch)
+        return _core.Plan(
+            self.graph, self.state, mode, batch, self._losses, self._metrics, seed=self._seed
+        )
+
+    def claim(self) -> None:
+        """Makes this state the home of all weights: another model that shares layers may have
+        trained them since the last call."""
+        for parameter in self.parameters:
+            if parameter.variable.state is not self.state:
+                parameter.variable.move_to(self.state, parameter.id)
+
+    def run(
+        self,
+        mode: str,
+        inputs: Sequence[Array],
+        targets: Sequence[Array],
+        weights: Sequence[Array | None],
+        indices: NDArray[np.int64],
+        capacity: int,
+        learning_rate: float = 0.0,
+    ) -> NDArray[np.float64]:
+        """A train or test step on the rows ``indices``: [total, losses..., metrics...]."""
+        plan = self.plan(mode, max(capacity, len(indices)))
+        self.claim()
+        return plan.run(inputs, targets, weights, indices, learning_rate)
+
+    def output(self, mode: str, i: int) -> NDArray[np.float32]:
+        """Output ``i`` of the last batch."""
+        return self._plans[mode][1].output(i)
+
+    def first_non_finite(self, mode: str) -> str:
+        """Where the last batch first stopped being finite."""
+        return self._plans[mode][1].first_non_finite()
+
+    def predict(self, inputs: Sequence[Array], outputs: Sequence[Array], batch: int) -> None:
+        """Fills ``outputs`` (N, ...) from ``inputs`` (N, ...), ``batch`` samples at a time."""
+        count = len(inputs[0])
+        for begin in range(0, count, batch):
+            rows = slice(begin, min(begin + batch, count))
+            with self.lock:
+                plan = self.plan("predict", min(batch, count))
+                self.claim()
+                results = plan.predict([x[rows] for x in inputs])
+            for output, result in zip(outputs, results, strict=True):
+                output[rows] = result
+
+    # The optimizer's slots, for saving.
+
+    def slots(self) -> dict[str, NDArray[np.float32]]:
+        """{"slot/parameter name": values} of the trainable parameters."""
+        names = self.state.slot_names()
+        return {
+            f"{slot}/{parameter.name}": self.state.get_slot(i, parameter.id)
+            for i, slot in enumerate(names)
+            for parameter in self.parameters
+            if parameter.trainable
+        }
+
+    def set_slots(self, values: dict[str, NDArray[np.float32]]) -> None:
+        for i, slot in enumerate(self.state.slot_names()):
+            for parameter in self.parameters:
+                if parameter.trainable:
+                    self.state.set_slot(i, parameter.id, values[f"{slot}/{parameter.name}"])
+
+
+def resolve_device(device: Any) -> str:
+    """The device for "auto", "cpu" or "cuda"; ValueError with the reason and the fix when it cannot
+    be had."""
+    if device not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"compile: device: expected 'auto', 'cpu' or 'cuda', got {device!r}")
+    if device == "cpu":
+        return "cpu"
+    try:
+        _core.device_description("cuda")
+    except (ValueError, RuntimeError) as error:
+        if device == "cuda":
+            raise ValueError(
+                f"compile: device: 'cuda' cannot be used: {error}; use device='cpu' or 'auto'"
+            ) from None
+        return "cpu"
+    return "cuda"

@@ -1,0 +1,88 @@
+"""From a model's layers to the compiled module's graph."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from convlet.layers.base import Layer, Shape
+from convlet.layers.variable import Variable
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A weight as a parameter of a graph."""
+
+    name: str  # "conv2d/kernel"
+    variable: Variable
+    id: int
+    trainable: bool
+
+
+class Lowering:
+    """Adds nodes to a ``_core.Graph`` and remembers which parameter is which weight. A layer that
+    is called twice gives two nodes with one set of parameters."""
+
+    def __init__(self, graph: Any, trainable: bool = True):
+        self.graph = graph
+        self._trainable = trainable
+        self._parameters: dict[int, Parameter] = {}
+        self._scopes: list[Layer] = []
+
+    @property
+    def parameters(self) -> list[Parameter]:
+        return list(self._parameters.values())
+
+    def input(self, name: str, shape: Sequence[int]) -> int:
+        return self.graph.input(name, list(shape))
+
+    def output(self, value: int) -> None:
+        self.graph.output(value)
+
+    def shape(self, value: int) -> Shape:
+        return tuple(self.graph.shape(value))
+
+    def parameter(self, layer: Layer, variable: Variable) -> int:
+        """The parameter of a weight, added when it is met for the first time."""
+        known = self._parameters.get(id(variable))
+        if known is None:
+            name = self._path(layer, variable.name)
+            trainable = self._trainable and variable.trainable and layer.trainable
+            trainable = trainable and all(scope.trainable for scope in self._scopes)
+            penalty = variable.regularizer if trainable else None
+            known = Parameter(
+                name,
+                variable,
+                self.graph.parameter(
+                    name,
+                    list(variable.graph_shape),
+                    trainable,
+                    0.0 if penalty is None else penalty.l1,
+                    0.0 if penalty is None else penalty.l2,
+                ),
+                trainable,
+            )
+            self._parameters[id(variable)] = known
+        return known.id
+
+    def node(
+        self,
+        op: str,
+        layer: Layer,
+        inputs: Sequence[int],
+        parameters: Sequence[int] = (),
+        attributes: dict[str, Any] | None = None,
+    ) -> int:
+        name = self._path(layer)
+        return self.graph.node(op, name, list(inputs), list(parameters), attributes or {})
+
+    @contextmanager
+    def scope(self, model: Layer) -> Iterator[None]:
+        """The layers of a model inside a model are named "inner/conv2d"."""
+        self._scopes.append(model)
+        yield
+        self._scopes.pop()
+
+    def _path(self, *parts: Layer | str) -> str:
+        names = [part if isinstance(part, str) else part.name for part in (*self._scopes, *parts)]
+        return "/".join(names)

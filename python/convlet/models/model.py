@@ -1,0 +1,317 @@
+"""Model: layers connected to a DAG, with what a user asks of it."""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from convlet.layers import arguments
+from convlet.layers.base import GraphBuilder, Layer, Node, Shape, SymbolicTensor
+from convlet.layers.core import InputLayer
+from convlet.layers.variable import Variable
+from convlet.models.network import Network, name_layers, trace
+from convlet.models.structure import Structure, flatten, pack, unique_name
+from convlet.models.trainer import Trainer
+
+
+class Model(Trainer, Layer):
+    """A model from symbolic inputs and outputs; any DAG of layers between them.
+
+    Args:
+        inputs: what ``Input`` gave; a list or a dict (by the names of the inputs) for several.
+        outputs: what layers gave; a list or a dict (by names of your choice) for several.
+
+    A model is a layer too: called on symbolic tensors it puts its layers, and their weights, into
+    another model. Called on arrays it computes.
+
+    Attributes:
+        class_names: the names of the classes, in the order of the outputs, or None.
+        preprocessing: a ``convlet.data.Preprocessing`` from images to inputs, or None. Both are
+            saved.
+        stop_training: a callback sets it to end fit after the epoch.
+        history: of the last fit.
+    """
+
+    def __init__(
+        self, inputs: Any = None, outputs: Any = None, name: str | None = None, **kwargs: Any
+    ):
+        if inputs is None or outputs is None:
+            raise TypeError(
+                f"{type(self).__name__}: expected inputs and outputs. A subclass with call() is not "
+                "possible, for a plan runs without Python: describe the model with convlet.Input "
+                "and layers"
+            )
+        self._initialize(name or "functional", name is None, kwargs)
+        input_leaves, self.input_structure = flatten(inputs)
+        output_leaves, self.output_structure = flatten(outputs)
+        self._connect(input_leaves, output_leaves)
+
+    def _initialize(self, name: str, auto_named: bool, kwargs: dict[str, Any]) -> None:
+        Layer.__init__(self, name=name, **kwargs)
+        self.auto_named = auto_named
+        Trainer.__init__(self)
+        self._class_names: list[str] | None = None
+        self.preprocessing: Any = None
+        self.input_structure: Structure = None
+        self.output_structure: Structure = None
+        self.inputs: list[SymbolicTensor] = []
+        self.outputs: list[SymbolicTensor] = []
+        self.output_names: list[str] = []
+        self._network = Network([], [])
+
+    def _connect(self, inputs: list[Any], outputs: list[Any]) -> None:
+        for argument, tensors in (("inputs", inputs), ("outputs", outputs)):
+            for tensor in tensors:
+                if not isinstance(tensor, SymbolicTensor):
+                    raise arguments.expected(self.owner, argument, "symbolic tensors", tensor)
+            if not tensors:
+                raise arguments.expected(self.owner, argument, "at least one tensor", tensors)
+        for tensor in inputs:
+            if not isinstance(tensor.node.layer, InputLayer):
+                raise arguments.expected(self.owner, "inputs", "what convlet.Input gave", tensor)
+        self._network = trace(inputs, outputs, self.owner)
+        name_layers(self._network.layers, self.owner)
+        self.inputs, self.outputs = inputs, outputs
+        if isinstance(self.output_structure, list):
+            self.output_names = list(self.output_structure)
+        else:
+            self.output_names = []
+            for tensor in outputs:
+                self.output_names.append(unique_name(tensor.name, self.output_names))
+        self.built = True
+        self.forget_engine()
+        if self.compiled:
+            self._resolve()
+
+    def build_for(self, x: Any, owner: str) -> None:
+        """Builds the model for data x where its first layer has not said the shape (Sequential)."""
+
+    # Structure.
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers, inputs first, each once."""
+        return list(self._network.layers)
+
+    @property
+    def nodes_in_order(self) -> list[Node]:
+        """The calls of the layers, each after those that it needs."""
+        return list(self._network.nodes)
+
+    def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
+        """The layer of a name or at an index; ValueError when there is none."""
+        if (name is None) == (index is None):
+            raise ValueError(f"{self.owner}: get_layer: expected a name or an index")
+        layers = self.layers
+        if index is not None:
+            if not -len(layers) <= index < len(layers):
+                raise ValueError(
+                    f"{self.owner}: get_layer: index: expected less than {len(layers)}, got {index}"
+                )
+            return layers[index]
+        for layer in layers:
+            if layer.name == name:
+                return layer
+        raise ValueError(
+            f"{self.owner}: get_layer: name: expected one of {[layer.name for layer in layers]}, "
+            f"got {name!r}"
+        )
+
+    @property
+    def input(self) -> Any:
+        """The symbolic input, or a list of them."""
+        return self.inputs[0] if len(self.inputs) == 1 else list(self.inputs)
+
+    @property
+    def output(self) -> Any:
+        """The symbolic output, or a list of them."""
+        return self.outputs[0] if len(self.outputs) == 1 else list(self.outputs)
+
+    @property
+    def input_shape(self) -> Any:
+        shapes = [tensor.shape for tensor in self.inputs]
+        return shapes[0] if len(shapes) == 1 else shapes
+
+    @property
+    def output_shape(self) -> Any:
+        shapes = [tensor.shape for tensor in self.outputs]
+        return shapes[0] if len(shapes) == 1 else shapes
+
+    @property
+    def trainable(self) -> bool:
+        return self._trainable
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        """Sets it for all layers; it takes effect at the next compile."""
+        self._trainable = value
+        if hasattr(self, "_network"):
+            for layer in self.layers:
+                layer.trainable = value
+
+    # Lowering.
+
+    def lower_network(self, graph: GraphBuilder, inputs: list[int]) -> list[int]:
+        """Adds the nodes of all layers; returns the values of the outputs."""
+        values = {
+            (id(tensor.node), tensor.index): value
+            for tensor, value in zip(self.inputs, inputs, strict=True)
+        }
+        for node in self._network.nodes:
+            made = node.layer.lower(graph, [values[id(t.node), t.index] for t in node.inputs])
+            values |= {(id(node), i): value for i, value in enumerate(made)}
+        return [values[id(t.node), t.index] for t in self.outputs]
+
+    def lower(self, graph: Any, inputs: list[int]) -> list[int]:
+        """As a layer of another model."""
+        if len(inputs) != len(self.inputs):
+            raise arguments.expected(
+                self.owner, "inputs", f"{len(self.inputs)} tensors", f"{len(inputs)}"
+            )
+        for tensor, value in zip(self.inputs, inputs, strict=True):
+            if graph.shape(value) != tensor.sample_shape:
+                raise arguments.expected(
+                    self.owner, "inputs", f"shape {tensor.shape}", (None, *graph.shape(value))
+                )
+        with graph.scope(self):
+            return self.lower_network(graph, inputs)
+
+    def build(self, shapes: list[Shape]) -> None:
+        raise RuntimeError(f"{self.owner}: a model is built from its inputs and outputs")
+
+    def __call__(self, inputs: Any, training: bool | None = None) -> Any:
+        """On symbolic tensors: this model as a layer. On arrays: the outputs, in inference mode."""
+        leaves = flatten(inputs)[0]
+        if leaves and all(isinstance(leaf, SymbolicTensor) for leaf in leaves):
+            if isinstance(inputs, dict):
+                leaves = [inputs[tensor.name] for tensor in self.inputs]
+            return pack(self.apply(leaves), self.output_structure)
+        if training:
+            raise ValueError(
+                f"{self.owner}: training: expected False: outside fit and train_on_batch a model "
+                "runs in inference mode"
+            )
+        return self.predict(inputs, batch_size=128)
+
+    # Weights.
+
+    @property
+    def weights(self) -> list[Variable]:
+        """The weights of all layers in Keras' order, each once."""
+        found = {id(v): v for layer in self.layers for v in layer.weights}
+        return list(found.values())
+
+    @property
+    def trainable_weights(self) -> list[Variable]:
+        layers = self.layers if self.trainable else []
+        return list({id(v): v for layer in layers for v in layer.trainable_weights}.values())
+
+    def get_weights(self) -> list[NDArray[np.float32]]:
+        """Copies of all weights, in Keras' order: layer by layer, kernel before bias."""
+        with self._locked():
+            return super().get_weights()
+
+    def set_weights(self, weights: Sequence[ArrayLike]) -> None:
+        """Replaces all weights; ValueError, and no change, unless count and shapes fit."""
+        with self._locked():
+            super().set_weights(weights)
+
+    def _locked(self) -> Any:
+        return nullcontext() if self._engine_ is None else self._engine_.lock
+
+    # What travels with the model.
+
+    @property
+    def class_names(self) -> list[str] | None:
+        return self._class_names
+
+    @class_names.setter
+    def class_names(self, names: Sequence[str] | None) -> None:
+        if names is None:
+            self._class_names = None
+            return
+        listed = [names] if isinstance(names, str) else list(names)
+        if not all(isinstance(name, str) for name in listed) or len(set(listed)) != len(listed):
+            raise arguments.expected(self.owner, "class_names", "different strings", names)
+        if isinstance(names, str) or len(listed) < 2:
+            raise arguments.expected(self.owner, "class_names", "two names or more", names)
+        if self.built:
+            check_class_names(self, listed)
+        self._class_names = listed
+
+    def classify(self, images: Any, batch_size: int = 32) -> list[Any]:
+        """Names the class of each image.
+
+        Args:
+            images: paths, Pillow images or uint8 arrays (H,W[,C]) when the model has a
+                preprocessing; without one, an array (N, ...) as predict takes it. One path or array
+                of one image gives a list of one.
+
+        Returns:
+            A list of Prediction(name, confidence, top5).
+
+        Raises:
+            ValueError: when the model has no class names or does not end in probabilities.
+        """
+        from convlet.models.classify import classify
+
+        return classify(self, images, batch_size)
+
+    def save(self, path: Any) -> None:
+        """Writes the model to one .safetensors file: architecture, weights, optimizer with its
+        state, class names and preprocessing. The file appears whole or not at all.
+
+        Raises:
+            ValueError: for another ending, or a layer that is not convlet's.
+        """
+        from convlet.models.saving import save_model
+
+        save_model(self, path)
+
+    def save_weights(self, path: Any) -> None:
+        """Writes the weights alone to a .safetensors file."""
+        from convlet.models.saving import save_weights
+
+        save_weights(self, path)
+
+    def load_weights(self, path: Any) -> None:
+        """Reads the weights from a file of save or save_weights; ValueError, and no change, unless
+        names and shapes are those of this model."""
+        from convlet.models.saving import load_weights
+
+        load_weights(self, path)
+
+    def summary(
+        self,
+        line_length: int | None = None,
+        *,
+        batch_size: int = 32,
+        print_fn: Any = None,
+        show_trainable: bool = False,
+    ) -> None:
+        """Prints the layers, their output shapes and parameters, and the memory that training and
+        inference take at ``batch_size``."""
+        from convlet.models.summary import summary
+
+        (print_fn or print)(summary(self, line_length, batch_size, show_trainable))
+
+    def get_config(self) -> dict[str, Any]:
+        """The architecture, as ``save`` writes it."""
+        from convlet.models.architecture import describe
+
+        return describe(self)
+
+
+def check_class_names(model: Model, names: Sequence[str]) -> None:
+    """ValueError unless there is a name for each class that the first output tells apart."""
+    size = model.outputs[0].sample_shape[-1]
+    classes = 2 if size == 1 else size
+    if len(names) != classes:
+        raise arguments.expected(
+            model.owner,
+            "class_names",
+            f"{classes} names for the output {model.outputs[0].shape}",
+            names,
+        )

@@ -1,0 +1,83 @@
+"""The DAG of layer calls between a model's inputs and outputs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from convlet.layers.base import Layer, Node, SymbolicTensor
+from convlet.models.structure import unique_name
+
+
+@dataclass
+class Network:
+    """layers: each once, inputs first, in Keras' order (by depth from the outputs, then by first
+    use). nodes: the calls, each after those that it needs."""
+
+    layers: list[Layer]
+    nodes: list[Node]
+
+
+def trace(
+    inputs: Sequence[SymbolicTensor], outputs: Sequence[SymbolicTensor], owner: str
+) -> Network:
+    """Walks from the outputs back to the inputs; ValueError when they are not connected."""
+    sources = {id(tensor.node) for tensor in inputs}
+    order: list[Node] = []  # each node after those that it needs
+    first_use: dict[int, int] = {}
+    seen: set[int] = set()
+
+    # An explicit stack: a deep model must not meet Python's recursion limit.
+    stack = [(tensor.node, False) for tensor in reversed(outputs)]
+    while stack:
+        node, done = stack.pop()
+        if done:
+            order.append(node)
+            continue
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        first_use.setdefault(id(node.layer), len(first_use))
+        stack.append((node, True))
+        if id(node) in sources:
+            continue
+        if not node.inputs:
+            raise ValueError(
+                f"{owner}: outputs: they need the input {node.layer.name!r}, "
+                "which is not among the model's inputs"
+            )
+        stack.extend((tensor.node, False) for tensor in reversed(node.inputs))
+    for tensor in inputs:
+        if id(tensor.node) not in seen:
+            raise ValueError(
+                f"{owner}: inputs: no output of the model depends on {tensor.node.layer.name!r}"
+            )
+
+    depth: dict[int, int] = {}
+    layer_depth: dict[int, int] = {}
+    layers: dict[int, Layer] = {}
+    for node in reversed(order):
+        level = max(depth.get(id(node), 0), layer_depth.get(id(node.layer), 0))
+        depth[id(node)] = layer_depth[id(node.layer)] = level
+        layers[id(node.layer)] = node.layer
+        if id(node) not in sources:
+            for tensor in node.inputs:
+                depth[id(tensor.node)] = max(depth.get(id(tensor.node), 0), level + 1)
+    ranked = sorted(layers, key=lambda key: (-layer_depth[key], first_use[key]))
+    nodes = [node for node in order if id(node) not in sources]
+    return Network([layers[key] for key in ranked], nodes)
+
+
+def name_layers(layers: Sequence[Layer], owner: str) -> None:
+    """Gives the automatically named layers names that are unique in the model; a name that is free
+    stays. ValueError when two layers were given one name."""
+    taken: set[str] = set()
+    for layer in layers:
+        if not layer.auto_named:
+            if layer.name in taken:
+                raise ValueError(
+                    f"{owner}: expected layers with different names, got two named {layer.name!r}"
+                )
+            taken.add(layer.name)
+    for layer in layers:
+        if layer.auto_named:
+            layer.name = unique_name(layer.name, taken)
+            taken.add(layer.name)

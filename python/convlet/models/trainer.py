@@ -1,0 +1,561 @@
+"""Trainer: compile, fit, evaluate and predict of a model."""
+
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convlet import _core
+from convlet.callbacks import Callback, CallbackList, History, TerminateOnNaN
+from convlet.layers import arguments
+from convlet.models.compilation import Compilation
+from convlet.models.data import (
+    ArrayBatches,
+    Batches,
+    DataAdapter,
+    IterableBatches,
+    Rows,
+    Samples,
+    is_arrays,
+    split_rows,
+)
+from convlet.models.engine import Engine, resolve_device
+from convlet.models.meter import Meter
+from convlet.models.structure import pack
+from convlet.progress import ProgressBar, format_logs, format_time, is_terminal
+from convlet.utils.seeds import generator, next_seed
+
+
+class NonFiniteError(ValueError):
+    """The loss became NaN or infinite; the weights are as they were before that step."""
+
+
+class Trainer:
+    """What a model does with data. It relies on the attributes of Model: inputs, outputs, names of
+    the outputs, build_for."""
+
+    def __init__(self) -> None:
+        self.seed = next_seed()  # of shuffles, splits and dropout
+        self.stop_training = False
+        self.history: History | None = None
+        self.precision = "float32"
+        self.device = resolve_device("auto")
+        self._device_was_auto = True
+        self._compilation: Compilation | None = None
+        self._engine_: Engine | None = None
+        self._announced = False
+
+    # Compilation.
+
+    def compile(
+        self,
+        optimizer: Any = "rmsprop",
+        loss: Any = None,
+        loss_weights: Any = None,
+        metrics: Any = None,
+        *,
+        device: str = "auto",
+        precision: str = "float32",
+    ) -> None:
+        """Chooses how to train. Momenta and the count of updates start anew; weights stay.
+
+        Args:
+            optimizer: a name ("adam") or an object of convlet.optimizers.
+            loss: a name or an object of convlet.losses; for several outputs a list or a dict by
+            name. loss_weights: the factor of each output's loss in the total, as a list or a dict.
+            metrics: a list of names, functions or objects of convlet.metrics; for several outputs a
+                list of lists or a dict of lists. "accuracy" becomes the accuracy that fits the
+                loss.
+            device: "auto", "cpu" or "cuda".
+            precision: "float32".
+
+        Raises:
+            ValueError: for an unknown name, or a device or precision that cannot be had.
+        """
+        if precision != "float32":
+            known = precision in ("tf32", "bfloat16")
+            reason = "is not in this version" if known else "is not known"
+            raise ValueError(
+                f"compile: precision: expected 'float32', got {precision!r}, which {reason}"
+            )
+        self.device, self._device_was_auto = resolve_device(device), device == "auto"
+        self.precision = precision
+        self._compilation = Compilation(optimizer, loss, loss_weights, metrics)
+        self._announced = False
+        self.forget_engine()
+        if self.built:
+            self._resolve()
+
+    @property
+    def optimizer(self) -> Any:
+        """The optimizer; its learning_rate can be set between steps."""
+        return None if self._compilation is None else self._compilation.optimizer
+
+    @property
+    def compiled(self) -> bool:
+        return self._compilation is not None
+
+    def _resolve(self) -> None:
+        assert self._compilation is not None
+        self._compilation.resolve(
+            self.output_names, [t.sample_shape for t in self.outputs], self.owner
+        )
+
+    def forget_engine(self) -> None:
+        """Makes the next call build graph, state and plans anew. The weights move along."""
+        self._engine_ = None
+
+    def _engine(self) -> Engine:
+        if self._engine_ is None:
+            engine = Engine(self, self.device, self.seed)
+            compilation = self._compilation
+            if compilation is not None:
+                self._resolve()
+                engine.configure(
+                    compilation.optimizer, compilation.loss_specs(), compilation.metric_specs()
+                )
+            self._engine_ = engine
+        return self._engine_
+
+    def _compiled_for(self, owner: str) -> Compilation:
+        if self._compilation is None:
+            raise RuntimeError(
+                f"{owner}: expected a compiled model: call compile(optimizer, loss) first"
+            )
+        return self._compilation
+
+    def _adapter(self, owner: str, x: Any) -> DataAdapter:
+        """Checks of data for this model, which is built for x if it is not built yet."""
+        self.build_for(x, owner)
+        self._engine()
+        losses = [] if self._compilation is None else self._compilation.losses
+        shapes = [tensor.sample_shape for tensor in self.outputs]
+        return DataAdapter(owner, self.inputs, self.output_names, shapes, losses)
+
+    def _batches(
+        self,
+        owner: str,
+        x: Any,
+        y: Any,
+        sample_weight: Any,
+        class_weight: Any,
+        batch_size: int,
+        steps: int | None,
+    ) -> Batches:
+        batch_size = arguments.integer(
+            owner, "batch_size", 32 if batch_size is None else batch_size
+        )
+        if steps is not None:
+            steps = arguments.integer(owner, "steps", steps)
+        if is_arrays(x):
+            samples = self._adapter(owner, x).samples(x, y, sample_weight, class_weight)
+            return ArrayBatches(owner, samples, batch_size, None, steps)
+        if not hasattr(x, "__iter__") and not hasattr(x, "__getitem__"):
+            raise TypeError(
+                f"{owner}: x: expected arrays or an iterable of (x, y), got {type(x).__name__}"
+            )
+        if y is not None or sample_weight is not None:
+            raise ValueError(f"{owner}: y: expected None when x gives batches (x, y), got data")
+        x, first = _peek(x, owner) if not self.built else (x, None)
+        adapter = self._adapter(owner, first)
+        return IterableBatches(adapter, x, class_weight, steps)
+
+    # Training.
+
+    def fit(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int = 32,
+        epochs: int = 1,
+        verbose: str | int = "auto",
+        callbacks: Sequence[Callback] | Callback | None = None,
+        validation_split: float = 0.0,
+        validation_data: Any = None,
+        shuffle: bool = True,
+        class_weight: dict[int, float] | None = None,
+        sample_weight: Any = None,
+        initial_epoch: int = 0,
+        steps_per_epoch: int | None = None,
+        validation_steps: int | None = None,
+        validation_batch_size: int | None = None,
+        validation_freq: int = 1,
+    ) -> History:
+        """Trains for epochs initial_epoch .. epochs - 1.
+
+        Args:
+            x: uint8, integer or float arrays (N, ...); a list or dict for several inputs; or an
+                iterable of batches (x, y) or (x, y, sample_weight), which is passed over once an
+                epoch.
+            y: the targets, as the loss wants them; a list or dict for several outputs.
+            batch_size: samples per update; the last batch of an epoch may be smaller.
+            verbose: 0 silent, 1 a progress bar, 2 a line per epoch, "auto" 1 on a terminal, else 2.
+            validation_split: this share of the samples is held out: shuffled by the model's seed
+                and, for classes, stratified (a departure from Keras, which takes the last ones).
+            validation_data: (x, y), (x, y, sample_weight) or an iterable of batches.
+            shuffle: a new order each epoch, decided by the model's seed and its count of updates.
+            class_weight: {class: factor of the loss of its samples}, 1 for classes that are not
+            named. sample_weight: (N,) factors of the samples' losses; a list or dict for several
+            outputs. steps_per_epoch: batches in an epoch, for endless iterables.
+
+        Returns:
+            The History: ``history`` maps "loss", the metrics and "val_..." of both to a list.
+
+        Raises:
+            NonFiniteError: when the loss is NaN or infinite; names epoch, batch and layer.
+            ValueError, TypeError: for data that does not fit, before the first step.
+        """
+        compilation = self._compiled_for("fit")
+        epochs = arguments.integer("fit", "epochs", epochs, least=0)
+        initial_epoch = arguments.integer("fit", "initial_epoch", initial_epoch, least=0)
+        validation_freq = arguments.integer("fit", "validation_freq", validation_freq)
+        verbose = _verbosity("fit", verbose)
+        training = self._batches(
+            "fit", x, y, sample_weight, class_weight, batch_size, steps_per_epoch
+        )
+        training, validation = self._with_validation(
+            training, validation_split, validation_data, validation_steps, validation_batch_size
+        )
+        if training.steps == 0:
+            raise ValueError("fit: x: expected at least one sample, got none")
+        self.history = History()
+        every = CallbackList(callbacks, self, {})
+        every.callbacks.append(self.history)
+        params = {
+            "epochs": epochs,
+            "steps": training.steps,
+            "verbose": verbose,
+            "validation": validation is not None,
+        }
+        for callback in every.callbacks:
+            callback.set_model(self)
+            callback.set_params(params)
+
+        self.stop_training = False
+        if verbose:
+            self._announce()
+        every.call("on_train_begin", None)
+        logs: dict[str, Any] = {}
+        for epoch in range(initial_epoch, epochs):
+            every.call("on_epoch_begin", epoch, None)
+            bar = _Bar(f"Epoch {epoch + 1}/{epochs}", training.count, training.steps, verbose)
+            try:
+                meter = self._train_epoch(training, shuffle, every, bar, epoch)
+                logs = meter.logs()
+                if validation is not None and (epoch + 1) % validation_freq == 0:
+                    logs |= self._test_epoch(validation, every, compilation).logs("val_")
+                every.call("on_epoch_end", epoch, logs)
+            except BaseException:
+                bar.clear()
+                raise
+            bar.finish(meter.count, logs)
+            if self.stop_training:
+                break
+        every.call("on_train_end", logs)
+        return self.history
+
+    def _with_validation(
+        self, training: Batches, split: float, data: Any, steps: int | None, batch_size: int | None
+    ) -> tuple[Batches, Batches | None]:
+        """The batches to train on and those to validate with, which a split takes out of the
+        former."""
+        if isinstance(training, ArrayBatches) and batch_size is None:
+            batch_size = training.batch_size
+        if data is not None:
+            if split:
+                raise ValueError("fit: expected validation_split or validation_data, got both")
+            whole = isinstance(data, (tuple, list))
+            if whole and len(data) not in (2, 3):
+                raise ValueError(
+                    "fit: validation_data: expected (x, y) or (x, y, sample_weight), "
+                    f"got {len(data)} items"
+                )
+            x, y, weights = (*data, None)[:3] if whole else (data, None, None)
+            name = "fit: validation_data"
+            return training, self._batches(name, x, y, weights, None, batch_size or 32, steps)
+        if not split:
+            return training, None
+        if not isinstance(training, ArrayBatches):
+            raise ValueError(
+                "fit: validation_split: expected arrays in x, got an iterable of batches"
+            )
+        assert self._compilation is not None
+        classes = self._compilation.losses[0].loss.kind != "mean_squared_error"
+        samples, size = training.samples, training.batch_size
+        rows, held = split_rows(samples, split, classes, self.seed)
+        limit = training.steps if training.count < len(samples) else None
+        return (
+            ArrayBatches("fit: steps_per_epoch", samples, size, rows, limit),
+            ArrayBatches("fit: validation_steps", samples, batch_size or size, held, steps),
+        )
+
+    def _train_epoch(
+        self, batches: Batches, shuffle: bool, callbacks: CallbackList, bar: "_Bar", epoch: int
+    ) -> Meter:
+        engine, compilation = self._engine(), self._compiled_for("fit")
+        hooks = callbacks.wants("on_train_batch_end", "on_batch_end")
+        begin_hooks = callbacks.wants("on_train_batch_begin", "on_batch_begin")
+        # The count of updates goes into the key: each epoch has its own order, and a model that was
+        # saved and loaded goes on with the order it would have had.
+        order = generator(self.seed, engine.state.updates) if shuffle else None
+        meter = Meter(compilation)
+        for step, (samples, rows) in enumerate(batches.epoch(order)):
+            if begin_hooks:
+                callbacks.call("on_train_batch_begin", step, None)
+            result = self._step("train", samples, rows, batches.batch_size, meter)
+            finite = np.isfinite(result[0])
+            if not finite and callbacks.find(TerminateOnNaN) is None:
+                raise NonFiniteError(self._blame(engine, epoch, step, result[0]))
+            if hooks or bar.due():
+                logs = meter.logs()
+                if hooks:
+                    callbacks.call("on_train_batch_end", step, logs)
+                bar.update(meter.count, step + 1, logs)
+            if self.stop_training:
+                break
+        return meter
+
+    def _step(
+        self, mode: str, samples: Samples, rows: Rows, capacity: int, meter: Meter
+    ) -> NDArray[np.float64]:
+        """One train or test step; its results go into the meter."""
+        engine = self._engine()
+        rate = self.optimizer.learning_rate if mode == "train" else 0.0
+        with engine.lock:
+            result = engine.run(
+                mode,
+                samples.inputs,
+                samples.targets,
+                samples.step_weights(rows),
+                rows,
+                capacity,
+                rate,
+            )
+            meter.update(result, samples, rows, lambda i: engine.output(mode, i))
+        return result
+
+    def _blame(self, engine: Engine, epoch: int, step: int, loss: float) -> str:
+        where = engine.first_non_finite("train")
+        found = (
+            f"the first value that is not finite is in {where}"
+            if where
+            else "all outputs are finite"
+        )
+        return (
+            f"fit: the loss is {loss} in epoch {epoch + 1}, batch {step + 1}; {found}. The weights "
+            "are as before that batch; a smaller learning rate or clipnorm may help"
+        )
+
+    def _test_epoch(
+        self, batches: Batches, callbacks: CallbackList, compilation: Compilation
+    ) -> Meter:
+        meter = Meter(compilation)
+        callbacks.call("on_test_begin", None)
+        for step, (samples, rows) in enumerate(batches.epoch(None)):
+            callbacks.call("on_test_batch_begin", step, None)
+            self._step("test", samples, rows, batches.batch_size, meter)
+            if callbacks.wants("on_test_batch_end"):
+                callbacks.call("on_test_batch_end", step, meter.logs())
+        callbacks.call("on_test_end", meter.logs())
+        return meter
+
+    def _announce(self) -> None:
+        """Says once what will run where."""
+        if self._announced:
+            return
+        self._announced = True
+        chosen = " (chosen by device='auto')" if self._device_was_auto else ""
+        parts = [
+            f"{self.name}: {self.count_params():,} parameters",
+            f"on {self.device}{chosen}: {_core.device_description(self.device)}",
+        ]
+        assert self._compilation is not None
+        parts += [f"{key} is {meaning}" for key, meaning in self._compilation.meaning.items()]
+        print("; ".join(parts), flush=True)
+
+    # Evaluation and prediction.
+
+    def evaluate(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int = 32,
+        verbose: str | int = "auto",
+        sample_weight: Any = None,
+        steps: int | None = None,
+        callbacks: Sequence[Callback] | None = None,
+        return_dict: bool = False,
+    ) -> Any:
+        """The loss and the metrics on data, as fit takes it.
+
+        Returns:
+            The loss; with metrics a list [loss, metrics...]; with return_dict a dict.
+        """
+        compilation = self._compiled_for("evaluate")
+        verbose = _verbosity("evaluate", verbose)
+        batches = self._batches("evaluate", x, y, sample_weight, None, batch_size, steps)
+        params = {"epochs": 1, "steps": batches.steps, "verbose": verbose, "validation": False}
+        every = CallbackList(callbacks, self, params)
+        begun = time.perf_counter()
+        meter = self._test_epoch(batches, every, compilation)
+        logs = meter.logs()
+        if verbose:
+            _print_line("Evaluation", meter.count, time.perf_counter() - begun, logs)
+        return logs if return_dict else _listed(logs)
+
+    def predict(
+        self,
+        x: Any,
+        batch_size: int = 32,
+        verbose: str | int = 0,
+        steps: int | None = None,
+        callbacks: Sequence[Callback] | None = None,
+    ) -> Any:
+        """The outputs for x, in inference mode (no dropout).
+
+        Args:
+            x: arrays as in fit, or an iterable of batches x or (x, ...).
+
+        Returns:
+            float32 (N, ...); a list or dict of arrays for several outputs. N = 0 gives (0, ...).
+        """
+        batch_size = arguments.integer(
+            "predict", "batch_size", 32 if batch_size is None else batch_size
+        )
+        every = CallbackList(callbacks, self, {"verbose": verbose, "steps": steps})
+        every.call("on_predict_begin", None)
+        if is_arrays(x):
+            outputs = self._predict_arrays(x, batch_size)
+        else:
+            parts = []
+            for step, batch in enumerate(x):
+                if steps is not None and step >= steps:
+                    break
+                inputs = batch[0] if isinstance(batch, tuple) else batch
+                parts.append(self._predict_arrays(inputs, batch_size))
+            if not parts:
+                raise ValueError("predict: x: expected at least one batch, got none")
+            outputs = [np.concatenate(columns) for columns in zip(*parts, strict=True)]
+        every.call("on_predict_end", None)
+        return pack(outputs, self.output_structure)
+
+    def _predict_arrays(self, x: Any, batch_size: int) -> list[NDArray[np.float32]]:
+        inputs = self._adapter("predict", x).input_arrays(x)
+        outputs = [
+            np.empty((len(inputs[0]), *tensor.sample_shape), np.float32) for tensor in self.outputs
+        ]
+        self._engine().predict(inputs, outputs, batch_size)
+        return outputs
+
+    # Single batches.
+
+    def train_on_batch(
+        self,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        class_weight: dict[int, float] | None = None,
+        return_dict: bool = False,
+    ) -> Any:
+        """One update on the samples of x. Returns their loss and metrics, as evaluate does.
+
+        Raises:
+            NonFiniteError: when the loss is not finite; the weights have not changed.
+        """
+        return self._on_batch("train", x, y, sample_weight, class_weight, return_dict)
+
+    def test_on_batch(
+        self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False
+    ) -> Any:
+        """The loss and metrics of the samples of x, as evaluate returns them."""
+        return self._on_batch("test", x, y, sample_weight, None, return_dict)
+
+    def predict_on_batch(self, x: Any) -> Any:
+        """predict of all of x as one batch."""
+        rows = len(next(iter(x.values())) if isinstance(x, dict) else x)
+        return self.predict(x, batch_size=max(1, rows))
+
+    def _on_batch(
+        self, mode: str, x: Any, y: Any, sample_weight: Any, class_weight: Any, return_dict: bool
+    ) -> Any:
+        owner = f"{mode}_on_batch"
+        compilation = self._compiled_for(owner)
+        samples = self._adapter(owner, x).samples(x, y, sample_weight, class_weight)
+        if len(samples) == 0:
+            raise ValueError(f"{owner}: x: expected at least one sample, got none")
+        meter = Meter(compilation)
+        rows = np.arange(len(samples), dtype=np.int64)
+        result = self._step(mode, samples, rows, len(rows), meter)
+        if mode == "train" and not np.isfinite(result[0]):
+            raise NonFiniteError(self._blame(self._engine(), 0, 0, result[0]))
+        logs = meter.logs()
+        return logs if return_dict else _listed(logs)
+
+
+def _listed(logs: dict[str, Any]) -> Any:
+    values = list(logs.values())
+    return values[0] if len(values) == 1 else values
+
+
+def _verbosity(owner: str, verbose: Any) -> int:
+    if verbose == "auto":
+        return 1 if is_terminal() else 2
+    if verbose not in (0, 1, 2):
+        raise ValueError(f"{owner}: verbose: expected 'auto', 0, 1 or 2, got {verbose!r}")
+    return int(verbose)
+
+
+def _peek(iterable: Any, owner: str) -> tuple[Any, Any]:
+    """The first x that an iterable gives, and the iterable with nothing lost."""
+    iterator = iter(iterable)
+    first = next(iterator, None)
+    if not isinstance(first, (tuple, list)) or len(first) not in (2, 3):
+        raise ValueError(
+            f"{owner}: x: expected batches (x, y) or (x, y, sample_weight), got {first!r}"
+        )
+    if iterator is not iterable:
+        return iterable, first[0]
+
+    def again() -> Any:
+        yield first
+        yield from iterator
+
+    return again(), first[0]
+
+
+def _print_line(label: str, count: int, seconds: float, logs: dict[str, Any]) -> None:
+    rate = count / max(seconds, 1e-9)
+    print(f"{label}: {format_time(seconds)}, {rate:.0f} images/s, {format_logs(logs)}", flush=True)
+
+
+class _Bar:
+    """What fit shows of an epoch: a bar and then a line (1), a line (2) or nothing (0)."""
+
+    def __init__(self, label: str, count: int | None, steps: int | None, verbose: int):
+        self.label, self.verbose = label, verbose
+        self.begun = time.perf_counter()
+        self._by_samples = count is not None
+        total = count if count is not None else steps
+        unit = "images" if self._by_samples else "batches"
+        self._bar = ProgressBar(label, total, unit, sys.stdout) if verbose == 1 else None
+
+    def due(self) -> bool:
+        return self._bar is not None and self._bar.due()
+
+    def update(self, samples: int, steps: int, logs: dict[str, Any]) -> None:
+        if self.due():
+            assert self._bar is not None
+            self._bar.update(samples if self._by_samples else steps, logs)
+
+    def clear(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def finish(self, count: int, logs: dict[str, Any]) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        if self.verbose:
+            _print_line(self.label, count, time.perf_counter() - self.begun, logs)

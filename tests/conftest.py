@@ -1,0 +1,34 @@
+"""Fixtures that several test files use; helpers for comparison are in reference.py."""
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from convlet import _core
+
+# Drawn examples are the same from run to run; shared machines are too uneven for deadlines.
+settings.register_profile(
+    "convlet",
+    deadline=None,
+    derandomize=True,
+    max_examples=25,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+settings.load_profile("convlet")
+
+
+@pytest.fixture(params=_core.supported_isas())
+def isa(request):
+    """Runs the test once with each instruction set of this machine in force."""
+    before = _core.isa()
+    _core.set_isa(request.param)
+    yield request.param
+    _core.set_isa(before)
+
+
+@pytest.fixture(params=[1, 2, 5])
+def threads(request):
+    """Runs the test with this many threads."""
+    before = _core.num_threads()
+    _core.set_num_threads(request.param)
+    yield request.param
+    _core.set_num_threads(before)

@@ -1,0 +1,468 @@
+"""Preprocessing, image decoding, sources and splits."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from convlet.data import Preprocessing, assign_parts, open_source, stratified_split
+from convlet.data.image import MAX_PIXELS, decode
+
+GREY = Preprocessing((4, 6), "grayscale")
+RGB = Preprocessing((4, 6), "rgb")
+
+
+def pixels(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def encoded(image: Image.Image, format: str = "PNG", **options) -> bytes:
+    file = io.BytesIO()
+    image.save(file, format, **options)
+    return file.getvalue()
+
+
+# Decoding: one image, every way to store it.
+
+
+@pytest.mark.parametrize("format", ["PNG", "BMP", "GIF", "TIFF", "PPM", "WEBP"])
+def test_lossless_formats_give_the_pixels_back(format):
+    x = pixels(4, 6)
+    options = {"lossless": True} if format == "WEBP" else {}
+    np.testing.assert_array_equal(
+        GREY.from_pillow(decode(encoded(Image.fromarray(x), format, **options), "x"))[..., 0], x
+    )
+
+
+def test_jpeg_comes_close():
+    x = np.full((4, 6, 3), (200, 100, 50), np.uint8)
+    decoded = RGB.from_pillow(decode(encoded(Image.fromarray(x), "JPEG", quality=95), "x"))
+    assert np.abs(decoded.astype(int) - x).max() <= 6
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(orientation, tmp_path):
+    x = pixels(6, 4)
+    turned = {
+        1: x,
+        2: x[:, ::-1],
+        3: x[::-1, ::-1],
+        4: x[::-1],
+        5: x.T,
+        6: np.rot90(x, -1),
+        7: np.rot90(x, 2).T,
+        8: np.rot90(x),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "a" / "x.png"
+    path.parent.mkdir()
+    path.write_bytes(encoded(Image.fromarray(x), exif=exif))
+    np.testing.assert_array_equal(np.asarray(decode(path.read_bytes(), "x")), turned)
+    assert open_source(tmp_path).default_preprocessing().size == turned.shape
+
+
+def test_palette_becomes_its_colours():
+    image = Image.new("P", (6, 4), 1)
+    image.putpalette([0, 0, 0, 10, 20, 30])
+    assert RGB.from_pillow(decode(encoded(image), "x"))[0, 0].tolist() == [10, 20, 30]
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_transparency_is_laid_over_white(mode):
+    if mode == "P":
+        image = Image.new("P", (6, 4), 1)
+        image.putpalette([0, 0, 0, 10, 20, 30])
+        data = encoded(image, transparency=1)
+    else:
+        data = encoded(Image.new(mode, (6, 4), (0,) * len(mode)))
+    assert RGB.from_pillow(decode(data, "x")).min() == 255
+
+
+def test_half_transparent_black_over_white_is_grey():
+    assert GREY(Image.new("RGBA", (6, 4), (0, 0, 0, 128))).tolist()[0][0] == [127]
+
+
+def test_cmyk_becomes_rgb():
+    image = Image.new("CMYK", (6, 4), (0, 255, 255, 0))
+    assert RGB.from_pillow(decode(encoded(image, "TIFF"), "x"))[0, 0].tolist() == [255, 0, 0]
+
+
+def test_bilevel_is_black_and_white():
+    assert set(GREY.from_pillow(decode(encoded(Image.new("1", (6, 4), 1)), "x")).ravel()) == {255}
+
+
+@pytest.mark.parametrize("format", ["PNG", "TIFF"])
+def test_sixteen_bits_are_mapped_to_eight(format):
+    values = np.tile(np.array([0, 128, 129, 257, 32896, 65535], np.uint16), (4, 1))
+    decoded = GREY.from_pillow(decode(encoded(Image.fromarray(values), format), "x"))
+    assert decoded[0, :, 0].tolist() == [0, 0, 1, 1, 128, 255]
+
+
+def test_undefined_ranges_are_refused():
+    for values in (np.zeros((4, 6), np.float32), np.full((4, 6), 70000, np.int32)):
+        with pytest.raises(ValueError, match=r"^x\.tif: .*no defined white"):
+            decode(encoded(Image.fromarray(values), "TIFF"), "x.tif")
+
+
+def test_a_decompression_bomb_is_refused_before_it_is_decoded():
+    side = int(MAX_PIXELS**0.5) + 1
+    data = encoded(Image.new("1", (side, side)))
+    with pytest.raises(ValueError, match=r"^bomb\.png: larger than 80 million pixels"):
+        decode(data, "bomb.png")
+
+
+@pytest.mark.parametrize("data", [b"", b"hello", b"\x89PNG\r\n\x1a\n", b"%!PS-Adobe EPSF\n"])
+def test_what_is_no_image_is_named(data):
+    with pytest.raises(ValueError, match=r"^cat\.png: "):
+        decode(data, "cat.png")
+
+
+@pytest.mark.filterwarnings("ignore:::PIL")
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 2**16), st.integers(0, 255), st.sampled_from(["PNG", "JPEG", "GIF", "TIFF"]))
+def test_broken_files_raise_one_kind_of_error(position, value, format):
+    data = bytearray(encoded(Image.fromarray(pixels(9, 7, 3)), format))
+    data[position % len(data)] = value
+    for broken in (bytes(data), bytes(data[: position % len(data)])):
+        refusal = ""
+        try:
+            mode = decode(broken, "x").mode
+        except ValueError as error:
+            refusal, mode = str(error), None
+        assert mode in ("L", "RGB") or refusal.startswith("x: ")
+
+
+# Preprocessing
+
+
+def test_a_file_an_image_and_an_array_give_the_same_input(tmp_path):
+    x = pixels(11, 5, 3)
+    path = tmp_path / "x.png"
+    Image.fromarray(x).save(path)
+    for how in ("stretch", "crop", "pad"):
+        p = Preprocessing((7, 9), "grayscale", how, scale=1 / 255)
+        expected = p(x)
+        assert expected.shape == p.input_shape == (7, 9, 1)
+        assert expected.dtype == np.float32
+        for same in (path, str(path), Image.open(path)):
+            np.testing.assert_array_equal(p(same), expected)
+        np.testing.assert_array_equal(p.batch([x, x]), np.stack([expected] * 2))
+
+
+def test_scale_one_keeps_uint8_and_the_own_size_keeps_the_pixels():
+    x = pixels(4, 6, 3)
+    assert RGB(x).dtype == np.uint8
+    np.testing.assert_array_equal(RGB(x), x)
+    assert RGB.batch([]).shape == (0, 4, 6, 3)
+
+
+def test_crop_and_pad_keep_the_aspect_ratio():
+    x = np.zeros((4, 8), np.uint8)
+    x[:, 2:6] = 255
+    assert Preprocessing((4, 4), "grayscale", "crop")(x).min() == 255
+    padded = Preprocessing((8, 8), "grayscale", "pad")(np.full((4, 8), 9, np.uint8))
+    assert padded[:2].max() == 0
+    assert padded[2:6].min() == 9
+    assert padded[6:].max() == 0
+    assert Preprocessing((4, 4), "grayscale", "pad")(np.full((1, 999), 9, "u1")).max() == 9
+
+
+def test_config_round_trip():
+    p = Preprocessing((7, 9), "grayscale", "pad", 1 / 255)
+    assert Preprocessing.from_config(json.loads(json.dumps(p.to_config()))) == p
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        None,
+        {},
+        {"size": [4, 4]},
+        {"size": [4, 4], "color_mode": "rgb", "resize": "stretch", "scale": 1.0, "more": 1},
+        {"size": [4], "color_mode": "rgb", "resize": "stretch", "scale": 1.0},
+        {"size": [0, 4], "color_mode": "rgb", "resize": "stretch", "scale": 1.0},
+        {"size": [4, 2**40], "color_mode": "rgb", "resize": "stretch", "scale": 1.0},
+        {"size": [4, 4], "color_mode": ["rgb"], "resize": "stretch", "scale": 1.0},
+        {"size": [4, 4], "color_mode": "rgb", "resize": "bend", "scale": 1.0},
+        {"size": [4, 4], "color_mode": "rgb", "resize": "stretch", "scale": float("nan")},
+        {"size": [4, 4], "color_mode": "rgb", "resize": "stretch", "scale": "1"},
+    ],
+)
+def test_a_foreign_config_is_refused(config):
+    with pytest.raises(ValueError, match=r"^Preprocessing: expected"):
+        Preprocessing.from_config(config)
+
+
+def test_wrong_arrays_are_named():
+    with pytest.raises(TypeError, match=r"expected uint8 pixels 0\.\.255, got float32"):
+        RGB(np.zeros((4, 6, 3), np.float32))
+    for shape in ((4,), (4, 6, 2), (0, 6, 3), (1, 4, 6, 3)):
+        with pytest.raises(ValueError, match="expected pixels"):
+            RGB(np.zeros(shape, np.uint8))
+    with pytest.raises(FileNotFoundError, match=r"nothing\.png: no such file"):
+        RGB("nothing.png")
+
+
+# Sources
+
+
+def write_images(folder: Path, classes: dict[str, int], size=(5, 7), seed=0) -> None:
+    rng = np.random.default_rng(seed)
+    for name, count in classes.items():
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for i in range(count):
+            x = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+            Image.fromarray(x).save(folder / name / f"{i}.png")
+
+
+def test_a_folder_of_class_folders(tmp_path):
+    write_images(tmp_path, {"10": 2, "9": 1, "cat": 3})
+    (tmp_path / "cat" / "notes.txt").write_text("no image")
+    (tmp_path / "cat" / ".hidden.png").write_text("no image")
+    (tmp_path / ".git").mkdir()
+    source = open_source(tmp_path)
+    assert source.class_names == ["9", "10", "cat"]
+    assert source.labels.tolist() == [0, 1, 1, 2, 2, 2]
+    assert source.ids[0] == "9/0.png"
+    assert sorted(source.skipped) == ["cat/.hidden.png", "cat/notes.txt"]
+    assert set(source.parts) == {""}
+    preprocessing = source.default_preprocessing()
+    assert preprocessing == Preprocessing((5, 7), "rgb")
+    x, digests = source.load(preprocessing)
+    assert x.shape == (6, 5, 7, 3)
+    assert len(set(digests)) == 6
+    np.testing.assert_array_equal(x[0], np.asarray(Image.open(tmp_path / "9" / "0.png")))
+
+
+def test_a_folder_with_parts(tmp_path):
+    for part, count in (("train", 2), ("validation", 1), ("test", 1)):
+        write_images(tmp_path / part, {"a": count, "b": count})
+    source = open_source(tmp_path)
+    assert source.class_names == ["a", "b"]
+    assert source.parts.tolist() == ["test"] * 2 + ["train"] * 4 + ["val"] * 2
+
+
+def test_parts_must_have_the_same_classes(tmp_path):
+    write_images(tmp_path / "train", {"a": 1, "b": 1})
+    write_images(tmp_path / "val", {"a": 1})
+    with pytest.raises(ValueError, match="val: lacks a folder for the class b"):
+        open_source(tmp_path)
+
+
+def test_classes_that_are_called_like_parts(tmp_path):
+    write_images(tmp_path, {"train": 1, "car": 1})
+    assert open_source(tmp_path).class_names == ["car", "train"]
+
+
+def test_default_size_and_colour(tmp_path):
+    write_images(tmp_path, {"a": 1}, size=(300, 200))
+    assert open_source(tmp_path).default_preprocessing() == Preprocessing((128, 128), "rgb")
+    assert open_source(tmp_path).default_preprocessing(32).size == (32, 32)
+    Image.fromarray(pixels(8, 8)).save(tmp_path / "a" / "0.png")
+    assert open_source(tmp_path).default_preprocessing() == Preprocessing((8, 8), "grayscale")
+    Image.fromarray(pixels(9, 8, 3)).save(tmp_path / "a" / "1.png")
+    assert open_source(tmp_path).default_preprocessing() == Preprocessing((128, 128), "rgb")
+
+
+def test_a_broken_image_is_named(tmp_path):
+    write_images(tmp_path, {"a": 1})
+    path = tmp_path / "a" / "0.png"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:60])
+    source = open_source(tmp_path)
+    with pytest.raises(ValueError, match=r"0\.png: "):
+        source.load(source.default_preprocessing())
+    path.write_bytes(b"")
+    with pytest.raises(ValueError, match=r"0\.png: not an image"):
+        source.default_preprocessing()
+
+
+@pytest.mark.parametrize("header", ["", "path,label\n", "\ufeffImage,Class\n"])
+def test_csv(tmp_path, header):
+    write_images(tmp_path / "images", {"a": 2})
+    text = f"{header}images/a/0.png, dog\n\nimages/a/1.png,cat\n"
+    (tmp_path / "pets.csv").write_text(text, encoding="utf-8")
+    source = open_source(tmp_path / "pets.csv")
+    assert source.name == "pets"
+    assert source.class_names == ["cat", "dog"]
+    assert source.labels.tolist() == [1, 0]
+    assert source.ids == ["images/a/0.png", "images/a/1.png"]
+    assert source.load(RGB)[0].shape == (2, 4, 6, 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a.png,cat\n", r"line 1: .*a\.png: no such file"),
+        ("x.png\n", "line 1: expected path,label, got 'x.png'"),
+        ("x.png,cat\nx.png,cat,dog\n", "line 2: expected path,label, got 'x.png,cat,dog'"),
+        ("x.png,cat\nx.png, \n", "line 2: expected path,label"),
+        ("path,label\n", "holds no images"),
+        ("", "holds no images"),
+    ],
+)
+def test_wrong_csv_lines_are_named(tmp_path, text, message):
+    Image.fromarray(pixels(4, 6)).save(tmp_path / "x.png")
+    (tmp_path / "d.csv").write_text(text)
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        open_source(tmp_path / "d.csv")
+
+
+def test_npz(tmp_path):
+    x, y = pixels(5, 4, 6), np.array([7, 3, 10, 3, 7])
+    np.savez(tmp_path / "d.npz", x=x, y=y[:, None])
+    source = open_source(tmp_path / "d.npz")
+    assert source.class_names == ["3", "7", "10"]
+    assert source.labels.tolist() == [1, 0, 2, 0, 1]
+    assert source.default_preprocessing() == GREY
+    np.testing.assert_array_equal(source.load(GREY)[0][..., 0], x)
+    np.savez(tmp_path / "n.npz", x=x, y=y % 3, class_names=["c", "b", "a"])
+    named = open_source(tmp_path / "n.npz")
+    assert named.class_names == ["c", "b", "a"]
+    assert named.labels.tolist() == (y % 3).tolist()
+    np.savez(tmp_path / "p.npz", x_train=x, y_train=y, x_test=x[:2], y_test=y[:2])
+    assert open_source(tmp_path / "p.npz").parts.tolist() == ["train"] * 5 + ["test"] * 2
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"a": np.zeros(3)}, "expected arrays x and y .* found a"),
+        ({"x": pixels(2, 4, 6)}, "expected arrays x and y"),
+        ({"x": pixels(2, 4, 6), "y": np.zeros(3, int)}, r"expected y \(2,\)"),
+        ({"x": pixels(2, 4, 6), "y": np.zeros(2)}, r"expected y \(2,\) of integers"),
+        ({"x": pixels(2, 4), "y": np.zeros(2, int)}, "expected images"),
+        ({"x": pixels(2, 4, 6, 2), "y": np.zeros(2, int)}, "expected images"),
+        ({"x": pixels(2, 4, 6) / 255, "y": np.zeros(2, int)}, "expected uint8 pixels"),
+        (
+            {"x": pixels(2, 4, 6), "y": np.array([0, 5]), "class_names": ["a", "b"]},
+            "label 5 of image 1 is not one of the 2 class_names",
+        ),
+        ({"x": np.array([object()]), "y": np.zeros(1, int)}, "cannot be read as an .npz"),
+        ({"x": pixels(0, 4, 6), "y": np.zeros(0, int)}, "holds no images"),
+    ],
+)
+def test_wrong_npz(tmp_path, arrays, message):
+    np.savez(tmp_path / "d.npz", **arrays)
+    with pytest.raises(ValueError, match=message):
+        open_source(tmp_path / "d.npz")
+
+
+def test_broken_npz(tmp_path):
+    path = tmp_path / "d.npz"
+    np.savez(path, x=pixels(2, 4, 6), y=np.zeros(2, int))
+    whole = path.read_bytes()
+    for broken in (b"", whole[:100], whole[:-30]):
+        path.write_bytes(broken)
+        with pytest.raises(ValueError, match=r"d\.npz: cannot be read as an \.npz"):
+            open_source(path)
+
+
+def test_what_is_no_source_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"nowhere: no such folder, .* data set \(digits"):
+        open_source("nowhere")
+    (tmp_path / "x.txt").write_text("")
+    with pytest.raises(ValueError, match=r"expected a folder, a \.csv or an \.npz"):
+        open_source(tmp_path / "x.txt")
+    with pytest.raises(ValueError, match="expected one folder of images per class"):
+        open_source(tmp_path)
+    (tmp_path / "a").mkdir()
+    with pytest.raises(ValueError, match="holds no images"):
+        open_source(tmp_path)
+
+
+def test_classes_are_matched_by_name(tmp_path):
+    np.savez(tmp_path / "d.npz", x=pixels(2, 4, 6), y=np.array([0, 1]), class_names=["b", "a"])
+    source = open_source(tmp_path / "d.npz").aligned_to(["a", "b", "c"])
+    assert source.labels.tolist() == [1, 0]
+    assert source.class_names == ["a", "b", "c"]
+    with pytest.raises(ValueError, match=r"model's 2 classes \(a, z\); unknown to it: b"):
+        open_source(tmp_path / "d.npz").aligned_to(["a", "z"])
+    write_images(tmp_path / "f", {"a": 1, "b": 1})
+    with pytest.raises(ValueError, match="missing here: c"):
+        open_source(tmp_path / "f").aligned_to(["a", "b", "c"])
+
+
+def test_too_large_for_the_memory(tmp_path, monkeypatch):
+    write_images(tmp_path, {"a": 1})
+    monkeypatch.setattr("convlet.data.sources._available_memory", lambda: 10**6)
+    with pytest.raises(ValueError, match=r"need 1\.2 GB of memory, 0\.0 GB are free"):
+        open_source(tmp_path).load(Preprocessing((20000, 20000)))
+
+
+# Splits
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.lists(st.integers(0, 4), max_size=99),
+    st.floats(0, 0.99),
+    st.integers(0, 9),
+)
+def test_stratified_split_shares_every_class(labels, fraction, seed):
+    kept, held = stratified_split(labels, fraction, seed)
+    assert sorted([*kept, *held]) == list(range(len(labels)))
+    labels = np.asarray(labels, dtype=int)
+    for label in set(labels):
+        count, part = (labels == label).sum(), (labels[held] == label).sum()
+        assert part < count
+        if fraction > 0 and count > 1:
+            assert part >= 1
+            assert abs(part - count * fraction) <= 1
+
+
+def test_a_split_is_the_same_for_ever():
+    _, held = stratified_split([0, 1] * 10, 0.3, seed=7)
+    assert held.tolist() == [3, 4, 6, 11, 12, 13]
+    assert stratified_split([0, 1] * 10, 0.3, seed=8)[1].tolist() != held.tolist()
+    for fraction in (-0.1, 1.0, float("nan")):
+        with pytest.raises(ValueError, match=r"fraction in \[0, 1\)"):
+            stratified_split([0, 1], fraction, 0)
+
+
+def digests(n: int) -> list[str]:
+    return [str(i) for i in range(n)]
+
+
+def test_parts_of_an_undivided_source():
+    labels = np.repeat([0, 1], 100)
+    parts = assign_parts(labels, [""] * 200, digests(200), validation=0.1, test=0.2, seed=0)
+    for label in (0, 1):
+        counts = {p: int((parts[labels == label] == p).sum()) for p in ("train", "val", "test")}
+        assert counts == {"train": 72, "val": 8, "test": 20}
+
+
+def test_given_parts_are_kept():
+    labels = np.repeat([0, 1], 50)
+    given = np.array((["train"] * 40 + ["test"] * 10) * 2)
+    parts = assign_parts(labels, given, digests(100), validation=0.25, test=0.2, seed=0)
+    np.testing.assert_array_equal(parts == "test", given == "test")
+    assert (parts == "val").sum() == 20
+    given[given == "test"] = "val"
+    parts = assign_parts(labels, given, digests(100), validation=0.25, test=0.2, seed=0)
+    np.testing.assert_array_equal(parts, given)
+    given[:] = "train"
+    parts = assign_parts(labels, given, digests(100), validation=0.0, test=0.2, seed=0)
+    assert (parts == "test").sum() == 20
+    assert (parts == "val").sum() == 0
+
+
+def test_identical_images_stay_together():
+    labels = np.repeat([0, 1], 50)
+    hashes = [str(i // 2) for i in range(100)]
+    parts = assign_parts(labels, [""] * 100, hashes, validation=0.2, test=0.2, seed=3)
+    np.testing.assert_array_equal(parts[::2], parts[1::2])
+    assert set(parts) == {"train", "val", "test"}
+
+
+def test_held_out_images_that_are_also_trained_on_are_left_out():
+    given = ["train"] * 4 + ["val"] * 2 + ["test"] * 3
+    hashes = ["a", "b", "c", "d", "a", "e", "e", "b", "f"]
+    parts = assign_parts([0] * 9, given, hashes, validation=0.1, test=0.1, seed=0)
+    assert parts.tolist() == ["train"] * 4 + ["left out", "val", "left out", "left out", "test"]
