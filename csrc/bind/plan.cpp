@@ -283,14 +283,6 @@ std::unique_ptr<BoundPlan> make_plan(const Graph& graph, std::shared_ptr<BoundSt
   for (const py::dict& metric : metrics) options.metrics.push_back(metric_spec(metric));
   options.fuse = fuse;
   options.seed = seed;
-  const std::vector<Parameter>& own = graph.parameters();
-  const std::vector<Parameter>& of_state = bound->graph.parameters();
-  bool same = own.size() == of_state.size();
-  for (std::size_t i = 0; same && i < own.size(); ++i)
-    same = own[i].shape == of_state[i].shape && own[i].trainable == of_state[i].trainable;
-  if (!same)
-    value_error("Plan: expected a state made for this graph, with ", own.size(),
-                " parameters, got one for another graph, with ", of_state.size());
   Graph copy = graph;
   BoundState& state = *bound;
   return locked(state,
@@ -336,7 +328,6 @@ BoundBatch make_batch(const char* op, const std::vector<py::object>& inputs,
     expect_shape(op, weight.name, "(N,)", {rows}, weight.shape());
     batch.weights.push_back(weight.f32());
   }
-  batch.weights.resize(batch.targets.size(), nullptr);
 
   batch.n = rows;
   if (!indices.is_none()) {

@@ -15,7 +15,7 @@ constexpr std::int64_t kMaxBytes = std::int64_t{1} << 47;
 inline std::int64_t checked_multiply(std::int64_t a, std::int64_t b, const char* what) {
   std::int64_t product;
   if (__builtin_mul_overflow(a, b, &product) || product > kMaxBytes)
-    value_error(what, ": a size of ", a, " x ", b, " is too large (the limit is 2^47)");
+    value_error(what, ": expected a size of at most 2^47, got ", a, " x ", b);
   return product;
 }
 
@@ -40,13 +40,13 @@ class Shape {
     sizes_[rank_++] = size;
   }
 
-  // The number of elements (1 for rank 0); a ValueError when it overflows.
-  std::int64_t elements() const {
+  // The number of elements (1 for rank 0); a ValueError that names `what` when it exceeds kMaxBytes.
+  std::int64_t elements(const char* what = "shape") const {
     std::int64_t count = 1;
     bool empty = false;
     for (std::int64_t size : *this) {
       if (size == 0) empty = true;
-      if (size > 0) count = checked_multiply(count, size, "shape");
+      if (size > 0) count = checked_multiply(count, size, what);
     }
     return empty ? 0 : count;
   }

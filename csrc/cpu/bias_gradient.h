@@ -1,5 +1,5 @@
-// The gradient of a bias: db[c] = sum over rows n of dy[n,c]. Rows are added in two levels, 64 at a time
-// and then those sums, within parts that depend on the shape alone: long sums lose little.
+// The gradient of a bias: db[c] = sum over rows n of dy[n,c]. Rows are added in two levels, 64 at a
+// time and then those sums, within parts that depend on the shape alone: long sums lose little.
 namespace convlet::CONVLET_ISA {
 
 constexpr std::int64_t kBiasRows = 64;
@@ -45,7 +45,8 @@ inline void bias_gradient(Context& context, const RowsShape& shape, const float*
   const std::int64_t parts = bias_parts(shape);
   parallel_for(context, parts, 1, [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t part = begin; part < end; ++part)
-      sum_rows(shape, shape.N * part / parts, shape.N * (part + 1) / parts, dy, sums + part * shape.C);
+      sum_rows(shape, shape.N * part / parts, shape.N * (part + 1) / parts, dy,
+               sums + part * shape.C);
   });
   for (std::int64_t c = 0; c < shape.C; ++c) {
     float total = 0.0f;

@@ -12,6 +12,7 @@
 #include "cpu/conv2d_backward_weight.h"
 #include "cpu/dense.h"
 #include "cpu/bias_gradient.h"
+#include "cpu/peak.h"
 #include "cpu/pool2d.h"
 #include "cpu/softmax.h"
 #include "cpu/softmax_cross_entropy.h"
@@ -70,6 +71,7 @@ constexpr Kernels kTable = {
     accuracy,
     gather_rows,
     first_non_finite,
+    fma_peak,
 };
 
 }  // namespace convlet::CONVLET_ISA

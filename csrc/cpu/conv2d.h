@@ -2,12 +2,15 @@
 // respect to the weights is in conv2d_backward_weight.h.)
 namespace convlet::CONVLET_ISA {
 
-// Packs the weights w (R,S,C/G,K) as the panels that the tiles read. Forward, a panel's rows are taps and
-// input channels and its columns output channels; backward the two kinds of channels change places.
-inline void pack_weights(Context& context, const Conv2dShape& s, const Correlation& k, const float* w) {
+// Packs the weights w (R,S,C/G,K) as the panels that the tiles read. Forward, a panel's rows are
+// taps and input channels and its columns output channels; backward the two kinds of channels
+// change places.
+inline void pack_weights(Context& context, const Conv2dShape& s, const Correlation& k,
+                         const float* w) {
   const std::int64_t panels = k.panels.count(), taps = s.R * s.S, depth = taps * k.terms;
   const std::int64_t group_size = depth * k.panels.padded_columns();
-  parallel_for(context, taps * k.groups * panels, grain_of(k.terms * smaller(kPanel, k.panels.columns)),
+  parallel_for(context, taps * k.groups * panels,
+               grain_of(k.terms * smaller(kPanel, k.panels.columns)),
                [&](std::int64_t begin, std::int64_t end, int) {
                  for (std::int64_t item = begin; item < end; ++item) {
                    const std::int64_t tap = item % taps, group = item / taps / panels;
@@ -33,23 +36,23 @@ inline void correlate(Context& context, const Conv2dShape& s, bool forward, cons
 
   pack_weights(context, s, k, w);
   const std::int64_t panels = k.panels.count(), depth = s.R * s.S * k.terms;
-  for_each_region(
-      context, k, source, result,
-      [&](const float* images, const Region& region, const Row* rows, std::int64_t row_count,
-          std::int64_t index) {
-        const std::int64_t group = index / panels, panel = index % panels;
-        const std::int64_t channel = group * k.panels.columns + panel * kPanel;
-        const float* b = k.weights + group * depth * k.panels.padded_columns() +
-                         k.panels.offset_of(panel, depth);
-        for_each_stretch(region.runs, region.run_count,
-                         [&](const Run* runs, std::int64_t run_count, bool first, bool last) {
-                           multiply(images + group * k.terms, rows, row_count, runs, run_count, b,
-                                    k.panels.width_of(panel), result + channel,
-                                    k.panels.columns_of(panel),
-                                    {bias ? bias + channel : nullptr, !first,
-                                     last ? activation : Activation::none});
-                         });
-      });
+  for_each_region(context, k, source, result,
+                  [&](const float* images, const Region& region, const Row* rows,
+                      std::int64_t row_count, std::int64_t index) {
+                    const std::int64_t group = index / panels, panel = index % panels;
+                    const std::int64_t channel = group * k.panels.columns + panel * kPanel;
+                    const float* b = k.weights + group * depth * k.panels.padded_columns() +
+                                     k.panels.offset_of(panel, depth);
+                    for_each_stretch(
+                        region.runs, region.run_count,
+                        [&](const Run* runs, std::int64_t run_count, bool first, bool last) {
+                          multiply(images + group * k.terms, rows, row_count, runs, run_count, b,
+                                   k.panels.width_of(panel), result + channel,
+                                   k.panels.columns_of(panel),
+                                   {first && bias ? bias + channel : nullptr, !first,
+                                    last ? activation : Activation::none});
+                        });
+                  });
 }
 
 inline void conv2d(Context& context, const Conv2dShape& shape, const float* x, const float* w,

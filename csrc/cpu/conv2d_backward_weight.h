@@ -1,17 +1,17 @@
 // conv2d's gradient with respect to the weights:
 //   dw[r,s,c,k] = sum over n,p,q of x[n, p*stride_h + r*dilation_h - pad_top, ..., c] * dy[n,p,q,k]
-// With the tile of gemm.h: its rows are the taps (r,s,c), its terms the pixels of a block of x, and b is
-// dy, packed per block. The accumulators stay in registers for a stretch of pixels over several image
-// rows. The blocks are cut into parts that depend on the shape alone; each part has a dw of its own, and
-// the parts are added in order.
+// With the tile of gemm.h: its rows are the taps (r,s,c), its terms the pixels of a block of x, and
+// b is dy, packed per block. The accumulators stay in registers for a stretch of pixels over
+// several image rows. The blocks are cut into parts that depend on the shape alone; each part has a
+// dw of its own, and the parts are added in order.
 namespace convlet::CONVLET_ISA {
 
 struct WeightGradient {
   Windows windows;
   Blocks blocks;
   Pitch pitch;
-  // Where there is padding: trimmed, each tap (r,s) has a list of the pixels that it meets; or else x is
-  // copied with its padding, and all taps meet all pixels.
+  // Where there is padding: trimmed, each tap (r,s) has a list of the pixels that it meets; or else
+  // x is copied with its padding, and all taps meet all pixels.
   bool trimmed, copied;
   std::int64_t copy_floats, block_pixels, block_runs;
   std::int64_t groups;
@@ -37,29 +37,47 @@ constexpr std::int64_t kPartsBytes = 8 << 20;
 
 inline WeightGradient make_weight_gradient(const Conv2dShape& s, int threads, void* memory) {
   WeightGradient g;
-  g.windows = {s.N, s.H, s.W, s.C, s.P, s.Q, -s.pad_top, -s.pad_left, s.stride_h, s.stride_w,
-               s.dilation_h * (s.R - 1) + 1, s.dilation_w * (s.S - 1) + 1};
+  g.windows = {s.N,
+               s.H,
+               s.W,
+               s.C,
+               s.P,
+               s.Q,
+               -s.pad_top,
+               -s.pad_left,
+               s.stride_h,
+               s.stride_w,
+               s.dilation_h * (s.R - 1) + 1,
+               s.dilation_w * (s.S - 1) + 1};
   g.groups = s.groups;
   g.panels = {s.K / s.groups};
-  g.depthwise = s.C == s.groups;
+  g.depthwise = is_depthwise(s);
   g.channels = g.depthwise ? s.K : s.C;
+  g.row_count = s.R * s.S * (s.C / s.groups);
+  g.dw_size = g.row_count * s.K;
+  const std::int64_t dw_bytes = g.dw_size * static_cast<std::int64_t>(sizeof(float));
+  const std::int64_t most_parts = larger(1, smaller(kMostParts, kPartsBytes / dw_bytes));
+  // A pass over dw must not cost more than the pixels of a block are worth.
+  g.blocks = cut_into_blocks(g.windows, s.K, larger(kBlockBytes, dw_bytes / 4), most_parts);
+  g.parts = smaller(most_parts, larger(1, g.blocks.count));
+
+  // Pixels at a distance of many cache lines, a power of two, compete for the same few places in
+  // the cache: then they are copied to a distance of an odd number of lines.
   g.trimmed = g.windows.padded() && s.C / s.groups >= 4;
-  g.copied = g.channels != s.C || (g.windows.padded() && !g.trimmed);
-  g.blocks = cut_into_blocks(g.windows, s.K, kMostParts);
-  g.pitch = g.copied ? copy_pitch(g.windows, g.blocks, g.channels) : source_pitch(g.windows);
+  const bool spread = g.channels % 128 == 0;
+  g.copied = spread || g.channels != s.C || (g.windows.padded() && !g.trimmed);
+  g.pitch = g.copied ? copy_pitch(g.windows, g.blocks, g.channels + (spread ? 16 : 0))
+                     : source_pitch(g.windows);
   g.copy_floats = g.copied ? g.blocks.images * g.pitch.image : 0;
   g.block_pixels = g.blocks.images * g.blocks.rows * s.Q;
   g.block_runs = RunList::most(g.blocks.images * g.blocks.rows, g.block_pixels);
 
-  g.row_count = s.R * s.S * (s.C / s.groups);
-  g.dw_size = g.row_count * s.K;
-  g.parts = smaller(smaller(kMostParts, larger(1, g.blocks.count)),
-                    larger(1, kPartsBytes / (g.dw_size * static_cast<std::int64_t>(sizeof(float)))));
   const std::int64_t all_panels = g.depthwise ? 1 : g.groups * g.panels.count();
   g.panel_chunks = g.parts >= 2 * threads ? 1 : smaller(all_panels, ceil_div(2 * threads, g.parts));
 
-  const std::int64_t chunk_columns =
-      g.depthwise ? 0 : ceil_div(all_panels, g.panel_chunks) * smaller(kPanel, g.panels.padded_columns());
+  const std::int64_t chunk_columns = g.depthwise ? 0
+                                                 : ceil_div(all_panels, g.panel_chunks) *
+                                                       smaller(kPanel, g.panels.padded_columns());
   Workspace workspace(memory);
   g.rows = workspace.take<Row>(g.row_count);
   g.parts_dw = workspace.take<float>((g.parts - 1) * g.dw_size);
@@ -104,11 +122,14 @@ inline std::int64_t list_pixels(const WeightGradient& g, const Block& block, std
 // Adds one block to a part's dw, for the panels [first_panel, last_panel) of all groups.
 inline void add_block(const Conv2dShape& s, const WeightGradient& g, const Block& block,
                       const float* images, const float* dy, std::int64_t first_panel,
-                      std::int64_t last_panel, Run* runs, float* packed, float* dw, bool first_block) {
+                      std::int64_t last_panel, Run* runs, float* packed, float* dw,
+                      bool first_block) {
   const std::int64_t pixels = block.images * block.rows * s.Q;
   const std::int64_t panels = g.panels.count(), terms = s.C / s.groups;
   const std::int64_t panel_size = smaller(kPanel, g.panels.padded_columns()) * pixels;
-  auto channel_of = [&](std::int64_t p) { return p / panels * g.panels.columns + p % panels * kPanel; };
+  auto channel_of = [&](std::int64_t p) {
+    return p / panels * g.panels.columns + p % panels * kPanel;
+  };
   if (!g.depthwise)
     for (std::int64_t p = first_panel; p < last_panel; ++p)
       pack_rows(dy + channel_of(p), s.K, pixels, g.panels.columns_of(p % panels),
@@ -125,25 +146,33 @@ inline void add_block(const Conv2dShape& s, const WeightGradient& g, const Block
       continue;
     }
     for (std::int64_t p = first_panel; p < last_panel; ++p)
-      for_each_stretch(runs, run_count, [&](const Run* stretch, std::int64_t count, bool first, bool) {
-        multiply(images + p / panels * terms, rows, rows_per_list, stretch, count,
-                 packed + (p - first_panel) * panel_size, g.panels.width_of(p % panels),
-                 dw + channel_of(p), g.panels.columns_of(p % panels),
-                 {nullptr, !first_block || !first, Activation::none});
-      });
+      for_each_stretch(
+          runs, run_count, [&](const Run* stretch, std::int64_t count, bool first, bool) {
+            multiply(images + p / panels * terms, rows, rows_per_list, stretch, count,
+                     packed + (p - first_panel) * panel_size, g.panels.width_of(p % panels),
+                     dw + channel_of(p), g.panels.columns_of(p % panels),
+                     {nullptr, !first_block || !first, Activation::none});
+          });
   }
 }
 
 // A block's images as the tiles read them.
-inline const float* images_of(const WeightGradient& g, const Block& block, const float* x, float* to) {
+inline const float* images_of(const WeightGradient& g, const Block& block, const float* x,
+                              float* to) {
   const Windows& w = g.windows;
   const std::int64_t C = w.channels, m = g.channels / C;
   if (!g.copied)
-    return x + ((block.image * w.height + block.row * w.step_h + w.origin_h) * w.width + w.origin_w) * C;
+    return x +
+           ((block.image * w.height + block.row * w.step_h + w.origin_h) * w.width + w.origin_w) *
+               C;
   copy_block(w, block, g.pitch, x, to, [&](const float* from, float* at, std::int64_t pixels) {
-    if (m == 1) return copy(at, from, pixels * C);
-    for (std::int64_t c = 0; c < pixels * C; ++c)
-      for (std::int64_t j = 0; j < m; ++j) at[c * m + j] = from[c];
+    if (g.pitch.pixel == C) return copy(at, from, pixels * C);
+    for (std::int64_t p = 0; p < pixels; ++p, at += g.pitch.pixel, from += C) {
+      if (m == 1)
+        copy(at, from, C);
+      else
+        for (std::int64_t c = 0; c < g.channels; ++c) at[c] = from[c / m];
+    }
   });
   return to;
 }
@@ -153,8 +182,8 @@ inline void conv2d_backward_weight(Context& context, const Conv2dShape& s, const
   if (s.N == 0) return clear(context, dw, s.R * s.S * (s.C / s.groups) * s.K);
   const WeightGradient g = make_weight_gradient(s, context.threads(), memory);
   const std::int64_t all_panels = g.depthwise ? 1 : g.groups * g.panels.count();
-  const std::int64_t chunk_floats =
-      ceil_div(all_panels, g.panel_chunks) * smaller(kPanel, g.panels.padded_columns()) * g.block_pixels;
+  const std::int64_t chunk_floats = ceil_div(all_panels, g.panel_chunks) *
+                                    smaller(kPanel, g.panels.padded_columns()) * g.block_pixels;
   parallel_for(
       context, g.parts * g.panel_chunks, 1, [&](std::int64_t begin, std::int64_t end, int worker) {
         float* copies = g.copies + worker * g.copy_floats;
@@ -168,8 +197,9 @@ inline void conv2d_backward_weight(Context& context, const Conv2dShape& s, const
             const Block block = block_at(g.windows, g.blocks, index);
             const float* images = images_of(g, block, x, copies);
             add_block(s, g, block, images, dy + (block.image * s.P + block.row) * s.Q * s.K,
-                      all_panels * chunk / g.panel_chunks, all_panels * (chunk + 1) / g.panel_chunks,
-                      g.runs + worker * g.block_runs, packed, part_dw, index == first_block);
+                      all_panels * chunk / g.panel_chunks,
+                      all_panels * (chunk + 1) / g.panel_chunks, g.runs + worker * g.block_runs,
+                      packed, part_dw, index == first_block);
           }
         }
       });

@@ -1,23 +1,24 @@
-// What conv2d and its gradient with respect to the input have in common: windows over a source image,
-// whose taps, weighted, make one pixel of a result image.
+// What conv2d and its gradient with respect to the input have in common: windows over a source
+// image, whose taps, weighted, make one pixel of a result image.
 //
 // Forward: the source is x and a window makes an output pixel.
 //
 // Gradient with respect to the input: the source is dy. Input row h, t = h + pad_top, gets
-//   dx[h] = sum over r with (t - r*dilation_h) % stride_h == 0 of dy[(t - r*dilation_h) / stride_h] w[r]
-// and columns likewise. Input rows with the same t % stride_h meet the same taps: those r that are equal
-// modulo stride_h / gcd(stride_h, dilation_h). With i = t / stride_h, tap r reads source row
-// i - (r*dilation_h) / stride_h: an ordinary correlation of stride 1 for each remainder, and no zero
-// between strided rows is ever multiplied. Remainders that meet no tap are zero.
+//   dx[h] = sum over r with (t - r*dilation_h) % stride_h == 0 of dy[(t - r*dilation_h) / stride_h]
+//   w[r]
+// and columns likewise. Input rows with the same t % stride_h meet the same taps: those r that are
+// equal modulo stride_h / gcd(stride_h, dilation_h). With i = t / stride_h, tap r reads source row
+// i - (r*dilation_h) / stride_h: an ordinary correlation of stride 1 for each remainder, and no
+// zero between strided rows is ever multiplied. Remainders that meet no tap are zero.
 //
-// Along each axis neighbouring windows that meet the same taps form a band; a band of rows and one of
-// columns make a region. Taps that fall into the padding are left out at the border (trimmed), which
-// gives the border windows bands of their own; or, where those would be too thin for the tiles, the
-// source is copied with its padding and all windows meet all taps.
+// Along each axis neighbouring windows that meet the same taps form a band; a band of rows and one
+// of columns make a region. Taps that fall into the padding are left out at the border (trimmed),
+// which gives the border windows bands of their own; or, where those would be too thin for the
+// tiles, the source is copied with its padding and all windows meet all taps.
 namespace convlet::CONVLET_ISA {
 
-// Windows [begin, end) along an axis. They meet the taps tap, tap + tap_step, ... (in the order of the
-// source's memory); window i makes result row or column first + i * step.
+// Windows [begin, end) along an axis. They meet the taps tap, tap + tap_step, ... (in the order of
+// the source's memory); window i makes result row or column first + i * step.
 struct Band {
   std::int64_t begin, end;
   std::int64_t tap, taps, tap_step;
@@ -40,16 +41,30 @@ struct Axis {
   bool covered() const { return remainders() == result_step; }
 };
 
-inline std::int64_t gcd(std::int64_t a, std::int64_t b) { return b == 0 ? a : gcd(b, a % b); }
+inline std::int64_t gcd(std::int64_t a, std::int64_t b) {
+  return b == 0 ? a : gcd(b, a % b);
+}
 
 inline Axis make_axis(bool forward, std::int64_t x, std::int64_t y, std::int64_t taps,
                       std::int64_t stride, std::int64_t dilation, std::int64_t pad) {
   if (forward)
-    return {true, x, y, -pad, stride, dilation * (taps - 1) + 1, taps, dilation, stride, y, 0, 1, 1};
+    return {true,   x, y, -pad, stride, dilation * (taps - 1) + 1, taps, dilation,
+            stride, y, 0, 1,    1};
   const std::int64_t extent = dilation * (taps - 1) / stride + 1;
   const std::int64_t first = pad / stride, last = (x - 1 + pad) / stride;
-  return {false, y, last - first + 1, first - extent + 1, 1, extent, taps, dilation, stride,
-          x, first * stride - pad, stride, stride / gcd(stride, dilation)};
+  return {false,
+          y,
+          last - first + 1,
+          first - extent + 1,
+          1,
+          extent,
+          taps,
+          dilation,
+          stride,
+          x,
+          first * stride - pad,
+          stride,
+          stride / gcd(stride, dilation)};
 }
 
 // The first window i >= 0 with i * step >= distance.
@@ -90,6 +105,16 @@ inline void for_each_band(const Axis& axis, bool trim, F&& f) {
   }
 }
 
+// Depthwise: a group has one input channel, and so few output channels that the tiles of gemm.h,
+// which take vectors of a group's channels, would be mostly empty. There the vectors go across the
+// groups.
+inline bool is_depthwise(const Conv2dShape& s) {
+  return s.groups > 1 && s.groups == s.C && s.K / s.C < V::width;
+}
+
+// A larger window would have very many regions.
+constexpr std::int64_t kMostTrimmedTaps = 7;
+
 struct Region {
   Band rows, columns;
   const Run* runs;
@@ -122,24 +147,33 @@ struct Correlation {
   std::int64_t* row_ends;  // of each region, in the rows of a block
   std::size_t bytes;       // of workspace
 
-  // The place of a tap in the packed weights: taps that are neighbours in the source are neighbours.
+  // The place of a tap in the packed weights: taps that are neighbours in the source are
+  // neighbours.
   std::int64_t tap_index(std::int64_t r, std::int64_t s) const {
     const std::int64_t index = r * w.taps + s;
     return h.forward ? index : h.taps * w.taps - 1 - index;
   }
 };
 
-// The time of a block, in terms per tile row: a tile of fewer than 4 rows takes as long as one of 4.
-inline std::int64_t cost_of(const Correlation& k, bool trim) {
+// The time of a block of a large batch, in terms per tile row: a tile of fewer than 4 rows takes as
+// long as one of 4. Neither the batch nor the threads matter, so that they do not change the bits.
+inline std::int64_t cost_of(const Axis& h, const Axis& w, const Blocks& blocks, bool trim) {
   std::int64_t cost = 0;
-  for_each_band(k.h, trim, [&](const Band& rows) {
-    for_each_band(k.w, trim, [&](const Band& columns) {
-      std::int64_t pixels = ceil_div(k.blocks.images * (rows.end - rows.begin), k.blocks.bands) *
+  for_each_band(h, trim, [&](const Band& rows) {
+    for_each_band(w, trim, [&](const Band& columns) {
+      std::int64_t pixels = ceil_div(blocks.images * (rows.end - rows.begin), blocks.bands) *
                             (columns.end - columns.begin);
       cost += rows.taps * columns.taps * larger(4, pixels);
     });
   });
   return cost;
+}
+
+inline bool worth_trimming(const Axis& h, const Axis& w, Windows windows, std::int64_t results) {
+  if (!windows.padded() || h.taps > kMostTrimmedTaps || w.taps > kMostTrimmedTaps) return false;
+  windows.images = 64;
+  const Blocks blocks = cut_into_blocks(windows, results, kBlockBytes, 1);
+  return cost_of(h, w, blocks, true) <= cost_of(h, w, blocks, false);
 }
 
 // Lists the regions and their runs, or only counts them. Returns the number of runs.
@@ -151,7 +185,8 @@ inline std::int64_t list_regions(Correlation& k, Run* runs) {
       RunList list(runs ? runs + run_count : nullptr);
       for (std::int64_t a = 0; a < rows.taps; ++a)
         for (std::int64_t b = 0; b < columns.taps; ++b) {
-          const std::int64_t r = rows.tap + a * rows.tap_step, s = columns.tap + b * columns.tap_step;
+          const std::int64_t r = rows.tap + a * rows.tap_step,
+                             s = columns.tap + b * columns.tap_step;
           const std::int64_t offset =
               k.h.offset_of(r) * k.pitch.row + k.w.offset_of(s) * k.pitch.pixel;
           if (!k.depthwise) list.add({offset, k.terms, 1, k.tap_index(r, s) * k.terms});
@@ -174,20 +209,21 @@ inline Correlation make_correlation(const Conv2dShape& s, bool forward, int thre
   k.w = make_axis(forward, s.W, s.Q, s.S, s.stride_w, s.dilation_w, s.pad_left);
   const std::int64_t source_channels = forward ? s.C : s.K;
   k.result_channels = forward ? s.K : s.C;
-  k.windows = {s.N, k.h.source, k.w.source, source_channels, k.h.windows, k.w.windows,
-               k.h.origin, k.w.origin, k.h.step, k.w.step, k.h.extent, k.w.extent};
+  k.windows = {s.N,        k.h.source, k.w.source, source_channels, k.h.windows, k.w.windows,
+               k.h.origin, k.w.origin, k.h.step,   k.w.step,        k.h.extent,  k.w.extent};
   k.groups = s.groups;
   k.terms = source_channels / s.groups;
   k.panels = {k.result_channels / s.groups};
-  k.depthwise = s.C == s.groups;
+  k.depthwise = is_depthwise(s);
   k.multiplier = s.K / s.C;
   k.planes = k.depthwise && !forward ? k.multiplier : 1;
   const std::int64_t remainders = k.h.remainders() * k.w.remainders();
-  k.blocks = cut_into_blocks(k.windows, remainders * k.result_channels, 2 * threads);
+  const std::int64_t results = remainders * k.result_channels;
+  k.blocks = cut_into_blocks(k.windows, results, kBlockBytes, 2 * threads);
   k.block_pixels = remainders * k.blocks.images * k.blocks.rows * k.windows.columns;
 
   const bool spread = k.depthwise && k.multiplier > 1;
-  k.trimmed = k.windows.padded() && !spread && s.R <= 7 && s.S <= 7 && cost_of(k, true) <= cost_of(k, false);
+  k.trimmed = !spread && worth_trimming(k.h, k.w, k.windows, results);
   k.copied = spread || (k.windows.padded() && !k.trimmed);
   k.pitch = source_pitch(k.windows);
   if (k.copied) {
@@ -195,8 +231,9 @@ inline Correlation make_correlation(const Conv2dShape& s, bool forward, int thre
     k.copy_floats = k.planes * k.blocks.images * k.pitch.image;
   }
   const std::int64_t all_panels = k.depthwise ? 1 : k.groups * k.panels.count();
-  k.panel_chunks =
-      k.blocks.count >= threads ? 1 : smaller(all_panels, ceil_div(2 * threads, larger(1, k.blocks.count)));
+  k.panel_chunks = k.blocks.count >= threads
+                       ? 1
+                       : smaller(all_panels, ceil_div(2 * threads, larger(1, k.blocks.count)));
 
   const std::int64_t run_count = list_regions(k, nullptr);
   Workspace workspace(memory);
@@ -204,9 +241,10 @@ inline Correlation make_correlation(const Conv2dShape& s, bool forward, int thre
   Run* runs = workspace.take<Run>(run_count);
   // A depthwise convolution reads its weights where they are, unless they are not in plane order.
   const std::int64_t taps = s.R * s.S;
-  k.weights = workspace.take<float>(!k.depthwise   ? taps * k.terms * k.groups * k.panels.padded_columns()
-                                    : k.planes > 1 ? taps * s.K
-                                                   : 0);
+  k.weights =
+      workspace.take<float>(!k.depthwise   ? taps * k.terms * k.groups * k.panels.padded_columns()
+                            : k.planes > 1 ? taps * s.K
+                                           : 0);
   k.copies = workspace.take<float>(k.copy_floats * threads);
   k.rows = workspace.take<Row>(k.block_pixels * threads);
   k.row_ends = workspace.take<std::int64_t>(k.region_count * threads);
@@ -220,7 +258,8 @@ inline void list_rows(const Correlation& k, const Block& block, Row* rows, std::
   std::int64_t count = 0;
   for (std::int64_t index = 0; index < k.region_count; ++index) {
     const Band &r = k.regions[index].rows, &c = k.regions[index].columns;
-    const std::int64_t begin = larger(r.begin, block.row), end = smaller(r.end, block.row + block.rows);
+    const std::int64_t begin = larger(r.begin, block.row),
+                       end = smaller(r.end, block.row + block.rows);
     for (std::int64_t n = 0; n < block.images; ++n)
       for (std::int64_t i = begin; i < end; ++i) {
         const std::int64_t h = r.first + i * k.h.result_step;
@@ -233,22 +272,27 @@ inline void list_rows(const Correlation& k, const Block& block, Row* rows, std::
   }
 }
 
-// The first window of a block, in the source (it may start in the padding, where no tap reads) or in a
-// copy made here.
-inline const float* images_of(const Correlation& k, const Block& block, const float* source, float* to) {
+// The first window of a block, in the source (it may start in the padding, where no tap reads) or
+// in a copy made here.
+inline const float* images_of(const Correlation& k, const Block& block, const float* source,
+                              float* to) {
   const Windows& w = k.windows;
   if (!k.copied)
-    return source + ((block.image * w.height + block.row * w.step_h + w.origin_h) * w.width + w.origin_w) *
-                        w.channels;
+    return source +
+           ((block.image * w.height + block.row * w.step_h + w.origin_h) * w.width + w.origin_w) *
+               w.channels;
   const std::int64_t m = k.multiplier, channels = w.channels;
   if (!k.depthwise || m == 1) {
     copy_block(w, block, k.pitch, source, to,
-               [&](const float* from, float* at, std::int64_t pixels) { copy(at, from, pixels * channels); });
+               [&](const float* from, float* at, std::int64_t pixels) {
+                 copy(at, from, pixels * channels);
+               });
   } else if (k.h.forward) {
-    copy_block(w, block, k.pitch, source, to, [&](const float* from, float* at, std::int64_t pixels) {
-      for (std::int64_t c = 0; c < pixels * channels; ++c)
-        for (std::int64_t j = 0; j < m; ++j) at[c * m + j] = from[c];
-    });
+    copy_block(w, block, k.pitch, source, to,
+               [&](const float* from, float* at, std::int64_t pixels) {
+                 for (std::int64_t c = 0; c < pixels * channels; ++c)
+                   for (std::int64_t j = 0; j < m; ++j) at[c * m + j] = from[c];
+               });
   } else {
     for (std::int64_t j = 0; j < m; ++j)
       copy_block(w, block, k.pitch, source, to + j * (k.copy_floats / m),
@@ -261,36 +305,37 @@ inline const float* images_of(const Correlation& k, const Block& block, const fl
 
 // Zeros a whole tensor.
 inline void clear(Context& context, float* p, std::int64_t n) {
-  for_elements(context, n, [=](std::int64_t begin, std::int64_t end) { clear(p + begin, end - begin); });
+  for_elements(context, n,
+               [=](std::int64_t begin, std::int64_t end) { clear(p + begin, end - begin); });
 }
 
-// compute(images, region, rows, row count, panel) for all blocks, panels and regions; the panels of a
-// block come one after the other, so that one stays in the cache for all regions.
+// compute(images, region, rows, row count, panel) for all blocks, panels and regions; the panels of
+// a block come one after the other, so that one stays in the cache for all regions.
 template <class Compute>
-inline void for_each_region(Context& context, const Correlation& k, const float* source, float* result,
-                            Compute&& compute) {
+inline void for_each_region(Context& context, const Correlation& k, const float* source,
+                            float* result, Compute&& compute) {
   if (!k.h.covered() || !k.w.covered())
     clear(context, result, k.windows.images * k.h.result * k.w.result * k.result_channels);
   const std::int64_t all_panels = k.depthwise ? 1 : k.groups * k.panels.count();
-  parallel_for(
-      context, k.blocks.count * k.panel_chunks, 1,
-      [&](std::int64_t begin, std::int64_t end, int worker) {
-        Row* rows = k.rows + worker * k.block_pixels;
-        std::int64_t* row_ends = k.row_ends + worker * k.region_count;
-        for (std::int64_t item = begin; item < end; ++item) {
-          const std::int64_t chunk = item % k.panel_chunks;
-          const Block block = block_at(k.windows, k.blocks, item / k.panel_chunks);
-          const float* images = images_of(k, block, source, k.copies + worker * k.copy_floats);
-          list_rows(k, block, rows, row_ends);
-          for (std::int64_t panel = all_panels * chunk / k.panel_chunks;
-               panel < all_panels * (chunk + 1) / k.panel_chunks; ++panel)
-            for (std::int64_t r = 0; r < k.region_count; ++r) {
-              const std::int64_t first = r > 0 ? row_ends[r - 1] : 0;
-              if (row_ends[r] > first)
-                compute(images, k.regions[r], rows + first, row_ends[r] - first, panel);
-            }
-        }
-      });
+  parallel_for(context, k.blocks.count * k.panel_chunks, 1,
+               [&](std::int64_t begin, std::int64_t end, int worker) {
+                 Row* rows = k.rows + worker * k.block_pixels;
+                 std::int64_t* row_ends = k.row_ends + worker * k.region_count;
+                 for (std::int64_t item = begin; item < end; ++item) {
+                   const std::int64_t chunk = item % k.panel_chunks;
+                   const Block block = block_at(k.windows, k.blocks, item / k.panel_chunks);
+                   const float* images =
+                       images_of(k, block, source, k.copies + worker * k.copy_floats);
+                   list_rows(k, block, rows, row_ends);
+                   for (std::int64_t panel = all_panels * chunk / k.panel_chunks;
+                        panel < all_panels * (chunk + 1) / k.panel_chunks; ++panel)
+                     for (std::int64_t r = 0; r < k.region_count; ++r) {
+                       const std::int64_t first = r > 0 ? row_ends[r - 1] : 0;
+                       if (row_ends[r] > first)
+                         compute(images, k.regions[r], rows + first, row_ends[r] - first, panel);
+                     }
+                 }
+               });
 }
 
 }  // namespace convlet::CONVLET_ISA

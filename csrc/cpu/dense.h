@@ -1,13 +1,16 @@
-// dense: y = act(x w + bias), and its gradients dx = dy w^T and dw = x^T dy, with the tile of gemm.h. The
-// weights may be far larger than any cache and are used once per batch: they are read in place when there
-// are few rows, and otherwise packed a block at a time, never as a whole.
+// dense: y = act(x w + bias), and its gradients dx = dy w^T and dw = x^T dy, with the tile of
+// gemm.h. The weights may be far larger than any cache and are used once per batch: they are read
+// in place when there are few rows, and otherwise packed a block at a time, never as a whole.
 namespace convlet::CONVLET_ISA {
 
 constexpr std::int64_t kDenseColumns = 8 * kPanel;  // of w, per piece of work
 constexpr std::int64_t kDenseRows = 240;            // of x, per piece of work
+// Rows of w that are read in place before the next panel: few enough for the translation buffer and
+// the prefetchers to follow them all.
+constexpr std::int64_t kTermsInPlace = 64;
 
-// The pieces that a matrix of `rows` x `columns` results is cut into: nearly equal, columns in whole
-// panels.
+// The pieces that a matrix of `rows` x `columns` results is cut into: nearly equal, columns in
+// whole panels.
 struct Pieces {
   std::int64_t rows, columns;
   std::int64_t row_pieces, column_pieces;
@@ -33,9 +36,10 @@ inline void list_dense_rows(std::int64_t count, std::int64_t a, std::int64_t c, 
 struct DenseWork {
   std::int64_t parts;  // into which the sum is cut; fixed by the shape
   std::int64_t most_rows, most_columns;
-  float* partial;  // results of the parts: all of them forward, all but the first in weight gradients
-  float* shared;   // dy, packed whole for weight gradients
-  float* blocks;   // per worker
+  float*
+      partial;  // results of the parts: all of them forward, all but the first in weight gradients
+  float* shared;  // dy, packed whole for weight gradients
+  float* blocks;  // per worker
   std::int64_t block_floats;
   Row* rows;  // per worker
   std::size_t bytes;
@@ -58,7 +62,8 @@ inline DenseWork make_dense_work(const DenseShape& s, Pass pass, int threads, vo
       d.parts = larger(1, smaller(smaller(16, s.I / 2048), most_parts(s.N * s.O)));
       partials = d.parts > 1 ? d.parts * s.N * s.O : 0;
       break;
-    case Pass::backward_input: break;
+    case Pass::backward_input:
+      break;
     case Pass::backward_weight:
       d.parts = larger(1, smaller(smaller(8, s.N / 512), most_parts(s.I * s.O)));
       d.most_rows = larger(12, smaller(128, s.I / 16));
@@ -81,35 +86,57 @@ inline std::size_t dense_workspace(const DenseShape& shape, Pass pass, int threa
   return make_dense_work(shape, pass, threads, nullptr).bytes;
 }
 
-// Terms [first, last) of the columns [column, end) of some rows of x w, w (I,O) in place or packed.
-inline void dense_piece(const DenseShape& s, const float* x, const Row* rows, std::int64_t row_count,
-                        const float* w, std::int64_t first, std::int64_t last, std::int64_t column,
-                        std::int64_t end, float* block, float* y, const float* bias,
-                        Activation activation) {
-  const bool reused = row_count > max_rows(kMaxVectors);  // more than one tile reads a panel of w
-  for (std::int64_t i = first; i < last; i += kStretch) {
-    const std::int64_t terms = smaller(kStretch, last - i);
+// Terms [first, last) of the columns [column, end) of some rows of x w. w (I,O) is read in place by
+// a single tile of rows; when several read it, a stretch of it is packed at a time, in the order of
+// its memory.
+inline void dense_piece(const DenseShape& s, const float* x, const Row* rows,
+                        std::int64_t row_count, const float* w, std::int64_t first,
+                        std::int64_t last, std::int64_t column, std::int64_t end, float* block,
+                        float* y, const float* bias, Activation activation) {
+  const Panels panels = {end - column};
+  const bool reused = row_count > max_rows(kMaxVectors);
+  const std::int64_t step = reused ? kStretch : kTermsInPlace;
+  for (std::int64_t i = first; i < last; i += step) {
+    const std::int64_t terms = smaller(step, last - i);
     const Run run = {i, terms, 1, 0};
-    for (std::int64_t o = column; o < end; o += kPanel) {
-      const int columns = static_cast<int>(smaller(kPanel, end - o));
-      const int width = vectors_of(columns) * V::width;
-      const Epilogue epilogue = {bias ? bias + o : nullptr, i > first,
-                                 i + terms == last ? activation : Activation::none};
-      const float* b = w + i * s.O + o;
-      std::int64_t ldb = s.O;
-      if (reused || columns < width) {  // whole vectors of b must be readable
-        pack_rows(b, ldb, terms, columns, width, block);
-        b = block;
-        ldb = width;
-      }
-      multiply(x, rows, row_count, &run, 1, b, ldb, y + o, columns, epilogue);
+    const float* from = w + i * s.O + column;
+    auto pack = [&](std::int64_t panel, std::int64_t begin, std::int64_t count) {
+      const int width = panels.width_of(panel);
+      pack_rows(from + panel * kPanel + begin * s.O, s.O, count, panels.columns_of(panel), width,
+                block + panels.offset_of(panel, terms) + begin * width);
+    };
+    auto epilogue_at = [&](std::int64_t o) -> Epilogue {
+      return {bias && i == first ? bias + o : nullptr, i > first,
+              i + terms == last ? activation : Activation::none};
+    };
+    constexpr std::int64_t kRowsAtOnce = 4;
+    for (std::int64_t t = 0; reused && t < terms; t += kRowsAtOnce)
+      for (std::int64_t p = 0; p < panels.count(); ++p) pack(p, t, smaller(kRowsAtOnce, terms - t));
+
+    std::int64_t panel = 0;
+    // A single row leaves registers for several panels: longer pieces of w's rows, and so twice the
+    // bandwidth.
+    constexpr int kAtOnce = 4;
+    for (; row_count == 1 && (panel + kAtOnce) * kPanel <= panels.columns; panel += kAtOnce) {
+      const std::int64_t o = column + panel * kPanel;
+      tile<1, kAtOnce * kMaxVectors>(x, rows, &run, 1, from + panel * kPanel, s.O, y + o,
+                                     kAtOnce * kPanel, epilogue_at(o));
+    }
+    for (; panel < panels.count(); ++panel) {
+      const std::int64_t o = column + panel * kPanel;
+      const int columns = panels.columns_of(panel), width = panels.width_of(panel);
+      const bool in_place = !reused && columns == width;  // whole vectors of b must be readable
+      if (!reused && !in_place) pack(panel, 0, terms);
+      multiply(x, rows, row_count, &run, 1,
+               in_place ? from + panel * kPanel : block + panels.offset_of(panel, terms),
+               in_place ? s.O : width, y + o, columns, epilogue_at(o));
     }
   }
 }
 
 // y = act(bias + part 0 + part 1 + ...).
-inline void finish_parts(Context& context, const DenseShape& s, std::int64_t parts, const float* partial,
-                         const float* bias, Activation activation, float* y) {
+inline void finish_parts(Context& context, const DenseShape& s, std::int64_t parts,
+                         const float* partial, const float* bias, Activation activation, float* y) {
   parallel_for(context, s.N, grain_of(s.O), [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t n = begin; n < end; ++n)
       for_vectors(0, s.O, [&](std::int64_t o, auto lanes) {
@@ -136,9 +163,9 @@ inline void dense(Context& context, const DenseShape& s, const float* x, const f
           const std::int64_t n = pieces.first_row(row_piece);
           const std::int64_t count = pieces.first_row(row_piece + 1) - n;
           list_dense_rows(count, s.I, s.O, rows);
-          dense_piece(s, x + n * s.I, rows, count, w, s.I * part / d.parts, s.I * (part + 1) / d.parts,
-                      pieces.first_column(column_piece), pieces.first_column(column_piece + 1),
-                      d.blocks + worker * d.block_floats,
+          dense_piece(s, x + n * s.I, rows, count, w, s.I * part / d.parts,
+                      s.I * (part + 1) / d.parts, pieces.first_column(column_piece),
+                      pieces.first_column(column_piece + 1), d.blocks + worker * d.block_floats,
                       (whole ? y : d.partial + part * s.N * s.O) + n * s.O, whole ? bias : nullptr,
                       whole ? activation : Activation::none);
         }
@@ -146,8 +173,8 @@ inline void dense(Context& context, const DenseShape& s, const float* x, const f
   if (!whole) finish_parts(context, s, d.parts, d.partial, bias, activation, y);
 }
 
-inline void dense_backward_input(Context& context, const DenseShape& s, const float* dy, const float* w,
-                                 float* dx, void* memory) {
+inline void dense_backward_input(Context& context, const DenseShape& s, const float* dy,
+                                 const float* w, float* dx, void* memory) {
   const DenseWork d = make_dense_work(s, Pass::backward_input, context.threads(), memory);
   const Pieces pieces(s.N, s.I, d.most_rows, d.most_columns);
   parallel_for(context, pieces.count(), 1, [&](std::int64_t begin, std::int64_t end, int worker) {
@@ -171,8 +198,8 @@ inline void dense_backward_input(Context& context, const DenseShape& s, const fl
   });
 }
 
-inline void dense_backward_weight(Context& context, const DenseShape& s, const float* dy, const float* x,
-                                  float* dw, void* memory) {
+inline void dense_backward_weight(Context& context, const DenseShape& s, const float* dy,
+                                  const float* x, float* dw, void* memory) {
   if (s.N == 0) return clear(context, dw, s.I * s.O);
   const DenseWork d = make_dense_work(s, Pass::backward_weight, context.threads(), memory);
   const Panels panels = {s.O};
@@ -196,15 +223,15 @@ inline void dense_backward_weight(Context& context, const DenseShape& s, const f
           float* part_dw = (part == 0 ? dw : d.partial + (part - 1) * s.I * s.O) + i * s.O;
           list_dense_rows(count, 1, s.O, rows);
           for (std::int64_t n = first; n < last; n += kStretch) {
-            // The inputs are copied next to each other: at their own distance, often a large power of
-            // two, they would compete for the same lines of the cache.
+            // The inputs are copied next to each other: at their own distance, often a large power
+            // of two, they would compete for the same lines of the cache.
             const Run run = {0, smaller(kStretch, last - n), count, 0};
             for (std::int64_t t = 0; t < run.count; ++t)
               copy(block + t * count, x + (n + t) * s.I + i, count);
             for (std::int64_t p = 0; p < panels.count(); ++p)
               multiply(block, rows, count, &run, 1,
-                       d.shared + panels.offset_of(p, s.N) + n * panels.width_of(p), panels.width_of(p),
-                       part_dw + p * kPanel, panels.columns_of(p),
+                       d.shared + panels.offset_of(p, s.N) + n * panels.width_of(p),
+                       panels.width_of(p), part_dw + p * kPanel, panels.columns_of(p),
                        {nullptr, n > first, Activation::none});
           }
         }

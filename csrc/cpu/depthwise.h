@@ -1,10 +1,11 @@
-// Depthwise convolution (one channel per group): no sum over channels, so a tile is a few pixels by one
-// vector of channels, and a tap is a vector of x times a vector of weights.
+// Depthwise convolution (one channel per group): no sum over channels, so a tile is a few pixels by
+// one vector of channels, and a tap is a vector of x times a vector of weights.
 namespace convlet::CONVLET_ISA {
 
 // The sum of gemm.h, with a product of channel j of both factors in place of that of matrices:
 //   c[rows[i].c + j] = act( bias[j] + sum over runs, t of
-//                           a[rows[i].a + run.offset + t * run.stride + j] * w[(run.b + t) * channels + j] )
+//                           a[rows[i].a + run.offset + t * run.stride + j] * w[(run.b + t) *
+//                           channels + j] )
 template <int kRows>
 __attribute__((noinline)) void depthwise_tile(const float* a, const Row* rows, const Run* runs,
                                               std::int64_t run_count, const float* w,
@@ -18,12 +19,11 @@ __attribute__((noinline)) void depthwise_tile(const float* a, const Row* rows, c
       const float* row = w + run->b * channels + j;
       for (std::int64_t t = 0; t < run->count; ++t, p += run->stride, row += channels) {
         const V weight = load(row, lanes);
-#pragma GCC unroll 8
+        CONVLET_UNROLL
         for (int i = 0; i < kRows; ++i) sum[i] = fma(load(p + rows[i].a, lanes), weight, sum[i]);
       }
     }
-    for (int i = 0; i < kRows; ++i)
-      store(c + rows[i].c + j, activate(activation, sum[i]), lanes);
+    for (int i = 0; i < kRows; ++i) store(c + rows[i].c + j, activate(activation, sum[i]), lanes);
   });
 }
 
@@ -31,8 +31,8 @@ constexpr int kDepthwiseRows = 6;
 
 template <int kRows>
 inline void depthwise_tile_of(std::int64_t count, const float* a, const Row* rows, const Run* runs,
-                              std::int64_t run_count, const float* w, std::int64_t channels, float* c,
-                              const float* bias, Activation activation) {
+                              std::int64_t run_count, const float* w, std::int64_t channels,
+                              float* c, const float* bias, Activation activation) {
   if (count == kRows)
     depthwise_tile<kRows>(a, rows, runs, run_count, w, channels, c, bias, activation);
   else if constexpr (kRows > 1)
@@ -52,22 +52,24 @@ inline void depthwise(Context& context, const Correlation& k, const float* sourc
     w = k.weights;
   }
   for_each_region(context, k, source, result,
-                  [&](const float* images, const Region& region, const Row* rows, std::int64_t row_count,
-                      std::int64_t) {
+                  [&](const float* images, const Region& region, const Row* rows,
+                      std::int64_t row_count, std::int64_t) {
                     for (std::int64_t i = 0; i < row_count; i += kDepthwiseRows)
-                      depthwise_tile_of<kDepthwiseRows>(smaller(kDepthwiseRows, row_count - i), images,
-                                                        rows + i, region.runs, region.run_count, w,
-                                                        channels, result, bias, activation);
+                      depthwise_tile_of<kDepthwiseRows>(
+                          smaller(kDepthwiseRows, row_count - i), images, rows + i, region.runs,
+                          region.run_count, w, channels, result, bias, activation);
                   });
 }
 
 // Gradient with respect to the weights, over one block: rows are taps, terms are pixels.
 //   dw[rows[i].c + j] (+)= sum over runs, t of
-//                          a[rows[i].a + run.offset + t * run.stride + j] * dy[(run.b + t) * channels + j]
+//                          a[rows[i].a + run.offset + t * run.stride + j] * dy[(run.b + t) *
+//                          channels + j]
 template <int kRows>
-__attribute__((noinline)) void depthwise_weight_tile(const float* a, const Row* rows, const Run* runs,
-                                                     std::int64_t run_count, const float* dy,
-                                                     std::int64_t channels, float* dw, bool accumulate) {
+__attribute__((noinline)) void depthwise_weight_tile(const float* a, const Row* rows,
+                                                     const Run* runs, std::int64_t run_count,
+                                                     const float* dy, std::int64_t channels,
+                                                     float* dw, bool accumulate) {
   for_vectors(0, channels, [&](std::int64_t j, auto lanes) {
     V sum[kRows];
     for (int i = 0; i < kRows; ++i) sum[i] = accumulate ? load(dw + rows[i].c + j, lanes) : zero();
@@ -76,7 +78,7 @@ __attribute__((noinline)) void depthwise_weight_tile(const float* a, const Row* 
       const float* g = dy + run->b * channels + j;
       for (std::int64_t t = 0; t < run->count; ++t, p += run->stride, g += channels) {
         const V gradient = load(g, lanes);
-#pragma GCC unroll 12
+        CONVLET_UNROLL
         for (int i = 0; i < kRows; ++i) sum[i] = fma(load(p + rows[i].a, lanes), gradient, sum[i]);
       }
     }
@@ -87,21 +89,23 @@ __attribute__((noinline)) void depthwise_weight_tile(const float* a, const Row* 
 constexpr int kDepthwiseTaps = 9;
 
 template <int kRows>
-inline void depthwise_weight_tile_of(std::int64_t count, const float* a, const Row* rows, const Run* runs,
-                                     std::int64_t run_count, const float* dy, std::int64_t channels,
-                                     float* dw, bool accumulate) {
+inline void depthwise_weight_tile_of(std::int64_t count, const float* a, const Row* rows,
+                                     const Run* runs, std::int64_t run_count, const float* dy,
+                                     std::int64_t channels, float* dw, bool accumulate) {
   if (count == kRows)
     depthwise_weight_tile<kRows>(a, rows, runs, run_count, dy, channels, dw, accumulate);
   else if constexpr (kRows > 1)
-    depthwise_weight_tile_of<kRows - 1>(count, a, rows, runs, run_count, dy, channels, dw, accumulate);
+    depthwise_weight_tile_of<kRows - 1>(count, a, rows, runs, run_count, dy, channels, dw,
+                                        accumulate);
 }
 
-inline void depthwise_weight(const float* a, const Row* rows, std::int64_t row_count, const Run* runs,
-                             std::int64_t run_count, const float* dy, std::int64_t channels, float* dw,
-                             bool accumulate) {
+inline void depthwise_weight(const float* a, const Row* rows, std::int64_t row_count,
+                             const Run* runs, std::int64_t run_count, const float* dy,
+                             std::int64_t channels, float* dw, bool accumulate) {
   for (std::int64_t done = 0; done < row_count; done += kDepthwiseTaps)
-    depthwise_weight_tile_of<kDepthwiseTaps>(smaller(kDepthwiseTaps, row_count - done), a, rows + done,
-                                             runs, run_count, dy, channels, dw, accumulate);
+    depthwise_weight_tile_of<kDepthwiseTaps>(smaller(kDepthwiseTaps, row_count - done), a,
+                                             rows + done, runs, run_count, dy, channels, dw,
+                                             accumulate);
 }
 
 }  // namespace convlet::CONVLET_ISA

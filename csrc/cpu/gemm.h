@@ -1,16 +1,17 @@
-// The batch-reduce GEMM tile that convolution and dense kernels are made of. One tile computes, for a
-// few rows i and up to kMaxVectors vectors of columns j, in registers:
+// The batch-reduce GEMM tile that convolution and dense kernels are made of. One tile computes, for
+// a few rows i and up to kMaxVectors vectors of columns j, in registers:
 //
 //   c[rows[i].c + j] = act( start[j] + sum over runs, t of
 //                           a[rows[i].a + run.offset + t * run.stride] * b[(run.b + t) * ldb + j] )
 //
-// So a list of runs says where the terms of every row lie, and nothing is ever gathered into a matrix: in a
-// forward convolution rows are output pixels, terms are the taps (r,s,c) of a window and b the weights;
-// in the gradient of the weights rows are the taps, terms are the pixels and b is dy; in a dense layer
-// terms are one run.
+// So a list of runs says where the terms of every row lie, and nothing is ever gathered into a
+// matrix: in a forward convolution rows are output pixels, terms are the taps (r,s,c) of a window
+// and b the weights; in the gradient of the weights rows are the taps, terms are the pixels and b
+// is dy; in a dense layer terms are one run.
 //
-// Each sum adds its terms one after the other with fma, whatever tile its row and column fall into: the
-// result does not depend on how rows and columns are cut.
+// Each sum adds its terms one after the other with fma, whatever tile its row and column fall into:
+// the result does not depend on how rows and columns are cut. Long lists of terms are cut into
+// stretches, whose sums are added in c.
 namespace convlet::CONVLET_ISA {
 
 struct Row {
@@ -24,7 +25,7 @@ struct Run {
 
 struct Epilogue {
   const float* bias;      // where a sum starts, per column; null is zero
-  bool accumulate;        // the sum starts from what c holds, not from bias
+  bool accumulate;        // the sum is added to what c holds
   Activation activation;  // applied to the sum
 };
 
@@ -34,8 +35,8 @@ constexpr int kVectorRegisters = 32;
 constexpr int kVectorRegisters = 16;
 #endif
 
-// A tile has 3/4 of the registers as accumulators (the rest hold b and one broadcast value), but at most
-// 12 rows: their addresses live in the 16 general registers.
+// A tile has 3/4 of the registers as accumulators (the rest hold b and one broadcast value), but at
+// most 12 rows: their addresses live in the 16 general registers.
 constexpr int kMaxVectors = kVectorRegisters == 32 ? 4 : 2;
 constexpr int kPanel = kMaxVectors * V::width;
 constexpr int max_rows(int vectors) {
@@ -43,13 +44,20 @@ constexpr int max_rows(int vectors) {
   return rows < 12 ? rows : 12;
 }
 
-inline std::int64_t smaller(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
-inline std::int64_t larger(std::int64_t a, std::int64_t b) { return a > b ? a : b; }
-inline std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+constexpr std::int64_t smaller(std::int64_t a, std::int64_t b) {
+  return a < b ? a : b;
+}
+constexpr std::int64_t larger(std::int64_t a, std::int64_t b) {
+  return a > b ? a : b;
+}
+constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
+  return (a + b - 1) / b;
+}
 
-// Activations that are too long to be inlined into every tile, over the rows that it has just stored.
-__attribute__((noinline)) inline void activate_rows(Activation activation, const Row* rows, int count,
-                                                    float* c, int columns) {
+// Activations that are too long to be inlined into every tile, over the rows that it has just
+// stored.
+__attribute__((noinline)) inline void activate_rows(Activation activation, const Row* rows,
+                                                    int count, float* c, int columns) {
   for (int i = 0; i < count; ++i) {
     float* p = c + rows[i].c;
     for_vectors(0, columns, [=](std::int64_t j, auto lanes) {
@@ -60,30 +68,22 @@ __attribute__((noinline)) inline void activate_rows(Activation activation, const
 
 template <int kRows, int kVectors>
 __attribute__((noinline)) void tile(const float* a, const Row* rows, const Run* runs,
-                                    std::int64_t run_count, const float* b, std::int64_t ldb, float* c,
-                                    int columns, const Epilogue& epilogue) {
+                                    std::int64_t run_count, const float* b, std::int64_t ldb,
+                                    float* c, int columns, const Epilogue& epilogue) {
   V sum[kRows][kVectors];
-#pragma GCC unroll 4
+  CONVLET_UNROLL
   for (int j = 0; j < kVectors; ++j) {
-    int at = j * V::width;
-    int lanes = columns - at;
-    if (epilogue.accumulate) {
-#pragma GCC unroll 12
-      for (int i = 0; i < kRows; ++i) {
-        const float* p = c + rows[i].c + at;
-        sum[i][j] = lanes >= V::width ? load(p) : load_first(p, lanes);
-      }
-    } else {
-      V start = zero();
-      if (epilogue.bias)
-        start = lanes >= V::width ? load(epilogue.bias + at) : load_first(epilogue.bias + at, lanes);
-#pragma GCC unroll 12
-      for (int i = 0; i < kRows; ++i) sum[i][j] = start;
-    }
+    V start = zero();
+    if (epilogue.bias && columns - j * V::width >= V::width)
+      start = load(epilogue.bias + j * V::width);
+    else if (epilogue.bias)
+      start = load_first(epilogue.bias + j * V::width, columns - j * V::width);
+    CONVLET_UNROLL
+    for (int i = 0; i < kRows; ++i) sum[i][j] = start;
   }
 
   const float* p[kRows];
-#pragma GCC unroll 12
+  CONVLET_UNROLL
   for (int i = 0; i < kRows; ++i) p[i] = a + rows[i].a;
   for (const Run* run = runs; run != runs + run_count; ++run) {
     const std::int64_t stride = run->stride;
@@ -91,12 +91,12 @@ __attribute__((noinline)) void tile(const float* a, const Row* rows, const Run* 
     const float* row = b + run->b * ldb;
     for (std::int64_t t = run->offset; t != end; t += stride) {
       V v[kVectors];
-#pragma GCC unroll 4
+      CONVLET_UNROLL
       for (int j = 0; j < kVectors; ++j) v[j] = load(row + j * V::width);
-#pragma GCC unroll 12
+      CONVLET_UNROLL
       for (int i = 0; i < kRows; ++i) {
         V value = broadcast(p[i][t]);
-#pragma GCC unroll 4
+        CONVLET_UNROLL
         for (int j = 0; j < kVectors; ++j) sum[i][j] = fma(value, v[j], sum[i][j]);
       }
       row += ldb;
@@ -104,18 +104,21 @@ __attribute__((noinline)) void tile(const float* a, const Row* rows, const Run* 
   }
 
   const bool relu = epilogue.activation == Activation::relu;
-#pragma GCC unroll 4
+  auto finish = [&](V y, float* to, auto lanes) {
+    if (epilogue.accumulate) y = load(to, lanes) + y;
+    if (relu) y = activate(Activation::relu, y);
+    store(to, y, lanes);
+  };
+  CONVLET_UNROLL
   for (int j = 0; j < kVectors; ++j) {
-    int at = j * V::width;
-    int lanes = columns - at;
-#pragma GCC unroll 12
+    const int lanes = columns - j * V::width;
+    CONVLET_UNROLL
     for (int i = 0; i < kRows; ++i) {
-      V y = relu ? activate(Activation::relu, sum[i][j]) : sum[i][j];
-      float* p = c + rows[i].c + at;
+      float* to = c + rows[i].c + j * V::width;
       if (lanes >= V::width)
-        store(p, y);
+        finish(sum[i][j], to, All());
       else
-        store_first(p, y, lanes);
+        finish(sum[i][j], to, First{lanes});
     }
   }
   if (!relu && epilogue.activation != Activation::none)
@@ -124,8 +127,9 @@ __attribute__((noinline)) void tile(const float* a, const Row* rows, const Run* 
 
 // The tile of `count` rows, kRows or fewer.
 template <int kRows, int kVectors>
-inline void tile_of(int count, const float* a, const Row* rows, const Run* runs, std::int64_t run_count,
-                    const float* b, std::int64_t ldb, float* c, int columns, const Epilogue& epilogue) {
+inline void tile_of(int count, const float* a, const Row* rows, const Run* runs,
+                    std::int64_t run_count, const float* b, std::int64_t ldb, float* c, int columns,
+                    const Epilogue& epilogue) {
   if (count == kRows)
     tile<kRows, kVectors>(a, rows, runs, run_count, b, ldb, c, columns, epilogue);
   else if constexpr (kRows > 1)
@@ -147,18 +151,24 @@ inline void multiply_panel(const float* a, const Row* rows, std::int64_t row_cou
 }
 
 // How many vectors hold `columns` (1 to kPanel) columns: the width of a panel of b.
-inline int vectors_of(int columns) { return (columns + V::width - 1) / V::width; }
+inline int vectors_of(int columns) {
+  return (columns + V::width - 1) / V::width;
+}
 
 // All rows times one panel: `columns` <= kPanel, and each row of b readable for whole vectors.
 inline void multiply(const float* a, const Row* rows, std::int64_t row_count, const Run* runs,
-                     std::int64_t run_count, const float* b, std::int64_t ldb, float* c, int columns,
-                     const Epilogue& epilogue) {
+                     std::int64_t run_count, const float* b, std::int64_t ldb, float* c,
+                     int columns, const Epilogue& epilogue) {
   switch (vectors_of(columns)) {
-    case 1: return multiply_panel<1>(a, rows, row_count, runs, run_count, b, ldb, c, columns, epilogue);
-    case 2: return multiply_panel<2>(a, rows, row_count, runs, run_count, b, ldb, c, columns, epilogue);
+    case 1:
+      return multiply_panel<1>(a, rows, row_count, runs, run_count, b, ldb, c, columns, epilogue);
+    case 2:
+      return multiply_panel<2>(a, rows, row_count, runs, run_count, b, ldb, c, columns, epilogue);
 #if CONVLET_ISA_LEVEL == 2 || defined(__aarch64__)
-    case 3: return multiply_panel<3>(a, rows, row_count, runs, run_count, b, ldb, c, columns, epilogue);
-    case 4: return multiply_panel<4>(a, rows, row_count, runs, run_count, b, ldb, c, columns, epilogue);
+    case 3:
+      return multiply_panel<3>(a, rows, row_count, runs, run_count, b, ldb, c, columns, epilogue);
+    case 4:
+      return multiply_panel<4>(a, rows, row_count, runs, run_count, b, ldb, c, columns, epilogue);
 #endif
   }
 }
@@ -175,12 +185,14 @@ struct Panels {
   }
   int width_of(std::int64_t panel) const { return vectors_of(columns_of(panel)) * V::width; }
   // Where a panel starts when the matrix has `rows` rows.
-  std::int64_t offset_of(std::int64_t panel, std::int64_t rows) const { return panel * kPanel * rows; }
+  std::int64_t offset_of(std::int64_t panel, std::int64_t rows) const {
+    return panel * kPanel * rows;
+  }
 };
 
 // to[i * width + j] = from[i * stride + j] for j < columns, 0 for the rest of the width.
-inline void pack_rows(const float* from, std::int64_t stride, std::int64_t rows, int columns, int width,
-                      float* to) {
+inline void pack_rows(const float* from, std::int64_t stride, std::int64_t rows, int columns,
+                      int width, float* to) {
   for (std::int64_t i = 0; i < rows; ++i, from += stride, to += width) {
     int j = 0;
     for (; j + V::width <= columns; j += V::width) store(to + j, load(from + j));
@@ -191,24 +203,33 @@ inline void pack_rows(const float* from, std::int64_t stride, std::int64_t rows,
 // The same from a transposed matrix: to[i * width + j] = from[j * stride + i].
 inline void pack_transposed(const float* from, std::int64_t stride, std::int64_t rows, int columns,
                             int width, float* to) {
-  for (std::int64_t i = 0; i < rows; ++i, ++from, to += width) {
-    for (int j = 0; j < columns; ++j) to[j] = from[j * stride];
-    for (int j = columns; j < width; ++j) to[j] = 0.0f;
+  const std::int64_t whole_rows = rows / kTransposed * kTransposed;
+  const int whole_columns = columns / kTransposed * kTransposed;
+  for (std::int64_t i = 0; i < whole_rows; i += kTransposed)
+    for (int j = 0; j < whole_columns; j += kTransposed)
+      transpose(from + j * stride + i, stride, to + i * width + j, width);
+  for (std::int64_t i = 0; i < rows; ++i) {
+    for (int j = i < whole_rows ? whole_columns : 0; j < columns; ++j)
+      to[i * width + j] = from[j * stride + i];
+    for (int j = columns; j < width; ++j) to[i * width + j] = 0.0f;
   }
 }
 
 // Terms are taken kStretch at a time, so that the part of b's panel in use stays in the first-level
-// cache (16 KB) while all rows pass by; in between, the sums wait in c.
-constexpr std::int64_t kStretch = 16384 / (kPanel * sizeof(float));
+// cache (16 KB or less) while all rows pass by; in between, the sums wait in c. This also keeps the
+// rounding error of long sums low.
+constexpr std::int64_t kStretch = smaller(256, 16384 / (kPanel * sizeof(float)));
 
-// Lists runs, joining those that continue each other and cutting them at multiples of kStretch. With no
-// memory it only counts them.
+// Lists runs, joining those that continue each other and cutting them at multiples of kStretch.
+// With no memory it only counts them.
 class RunList {
  public:
   explicit RunList(Run* runs) : runs_(runs) {}
 
   // The most runs that come of `calls` calls of add with `terms` terms in all.
-  static std::int64_t most(std::int64_t calls, std::int64_t terms) { return calls + terms / kStretch + 1; }
+  static std::int64_t most(std::int64_t calls, std::int64_t terms) {
+    return calls + terms / kStretch + 1;
+  }
 
   void add(Run run) {
     while (run.count > 0) {
@@ -236,14 +257,15 @@ class RunList {
   std::int64_t count_ = 0, terms_ = 0;
 };
 
-// Calls f(runs, run count, is first, is last) for each stretch of kStretch terms; once, with nothing, when
-// there are no terms.
+// Calls f(runs, run count, is first, is last) for each stretch of kStretch terms; once, with
+// nothing, when there are no terms.
 template <class F>
 inline void for_each_stretch(const Run* runs, std::int64_t run_count, F&& f) {
   std::int64_t begin = 0;
   do {
     std::int64_t end = begin;
-    for (std::int64_t terms = 0; end < run_count && terms < kStretch; ++end) terms += runs[end].count;
+    for (std::int64_t terms = 0; end < run_count && terms < kStretch; ++end)
+      terms += runs[end].count;
     f(runs + begin, end - begin, begin == 0, end == run_count);
     begin = end;
   } while (begin < run_count);

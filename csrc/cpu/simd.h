@@ -4,6 +4,14 @@
 // its target region and only then includes this file and the bodies.
 //
 // No include guard: each translation unit includes it once, inside its region.
+
+// Before a loop of few iterations that must be unrolled whole: its vectors are then registers.
+#if defined(__clang__)
+#define CONVLET_UNROLL _Pragma("unroll")
+#else
+#define CONVLET_UNROLL _Pragma("GCC unroll 24")
+#endif
+
 namespace convlet::CONVLET_ISA {
 
 #if CONVLET_ISA_LEVEL == 2
@@ -63,6 +71,15 @@ typedef std::uint64_t Words __attribute__((vector_size(64)));
 inline Words multiply_low_halves(Words a, Words b) {
   return reinterpret_cast<Words>(
       _mm512_mul_epu32(reinterpret_cast<__m512i>(a), reinterpret_cast<__m512i>(b)));
+}
+// a0, b0, a2, b2, ... and a1, b1, a3, b3, ...
+inline Words even_pairs(Words a, Words b) {
+  return reinterpret_cast<Words>(
+      _mm512_unpacklo_epi64(reinterpret_cast<__m512i>(a), reinterpret_cast<__m512i>(b)));
+}
+inline Words odd_pairs(Words a, Words b) {
+  return reinterpret_cast<Words>(
+      _mm512_unpackhi_epi64(reinterpret_cast<__m512i>(a), reinterpret_cast<__m512i>(b)));
 }
 
 #elif CONVLET_ISA_LEVEL == 1
@@ -140,6 +157,15 @@ inline Words multiply_low_halves(Words a, Words b) {
   return reinterpret_cast<Words>(
       _mm256_mul_epu32(reinterpret_cast<__m256i>(a), reinterpret_cast<__m256i>(b)));
 }
+// a0, b0, a2, b2, ... and a1, b1, a3, b3, ...
+inline Words even_pairs(Words a, Words b) {
+  return reinterpret_cast<Words>(
+      _mm256_unpacklo_epi64(reinterpret_cast<__m256i>(a), reinterpret_cast<__m256i>(b)));
+}
+inline Words odd_pairs(Words a, Words b) {
+  return reinterpret_cast<Words>(
+      _mm256_unpackhi_epi64(reinterpret_cast<__m256i>(a), reinterpret_cast<__m256i>(b)));
+}
 
 #else  // any compiler's vectors of four floats: SSE2 on x86-64, NEON on 64-bit ARM
 
@@ -197,7 +223,13 @@ inline V min(V a, V b) { return select(a < b, a, b); }
 inline V sqrt(V a) {
   return {V::Native{std::sqrt(a.v[0]), std::sqrt(a.v[1]), std::sqrt(a.v[2]), std::sqrt(a.v[3])}};
 }
-inline V abs(V a) { return max(a, V{-a.v}); }
+inline V abs(V a) {
+  Mask::Native bits;
+  std::memcpy(&bits, &a.v, sizeof bits);
+  bits &= 0x7fffffff;
+  std::memcpy(&a.v, &bits, sizeof bits);
+  return a;
+}
 // To the nearest integer, ties to even.
 inline V round(V a) {
   return {V::Native{std::nearbyint(a.v[0]), std::nearbyint(a.v[1]), std::nearbyint(a.v[2]),
@@ -231,10 +263,42 @@ inline Words multiply_low_halves(Words a, Words b) {
   constexpr std::uint64_t kLow = 0xffffffffu;
   return (a & kLow) * (b & kLow);
 }
+// a0, b0, a2, b2, ... and a1, b1, a3, b3, ...
+inline Words even_pairs(Words a, Words b) { return Words{a[0], b[0]}; }
+inline Words odd_pairs(Words a, Words b) { return Words{a[1], b[1]}; }
 
 #endif
 
 inline V zero() { return broadcast(0.0f); }
+
+// to[i * to_stride + j] = from[j * from_stride + i] for i, j < kTransposed.
+#if CONVLET_ISA_LEVEL > 0
+constexpr int kTransposed = 8;
+inline void transpose(const float* from, std::int64_t from_stride, float* to, std::int64_t to_stride) {
+  __m256 row[8], pair[8];
+  for (int i = 0; i < 8; ++i) row[i] = _mm256_loadu_ps(from + i * from_stride);
+  for (int i = 0; i < 8; i += 2) {
+    pair[i] = _mm256_unpacklo_ps(row[i], row[i + 1]);
+    pair[i + 1] = _mm256_unpackhi_ps(row[i], row[i + 1]);
+  }
+  for (int i = 0; i < 8; i += 4) {
+    row[i] = _mm256_shuffle_ps(pair[i], pair[i + 2], 0x44);
+    row[i + 1] = _mm256_shuffle_ps(pair[i], pair[i + 2], 0xee);
+    row[i + 2] = _mm256_shuffle_ps(pair[i + 1], pair[i + 3], 0x44);
+    row[i + 3] = _mm256_shuffle_ps(pair[i + 1], pair[i + 3], 0xee);
+  }
+  for (int i = 0; i < 4; ++i) {
+    _mm256_storeu_ps(to + i * to_stride, _mm256_permute2f128_ps(row[i], row[i + 4], 0x20));
+    _mm256_storeu_ps(to + (i + 4) * to_stride, _mm256_permute2f128_ps(row[i], row[i + 4], 0x31));
+  }
+}
+#else
+constexpr int kTransposed = 4;
+inline void transpose(const float* from, std::int64_t from_stride, float* to, std::int64_t to_stride) {
+  for (int i = 0; i < 4; ++i)
+    for (int j = 0; j < 4; ++j) to[i * to_stride + j] = from[j * from_stride + i];
+}
+#endif
 
 // The sum and the maximum of the lanes, in a fixed order.
 inline float sum_of_lanes(V a) {

@@ -1,10 +1,10 @@
-// Windows sliding over the images of a batch, cut into blocks that a core can keep in its cache, and the
-// zero-padded copy of a block's images that spares the tiles every border case. When no window reaches
-// into the padding there is no copy: the images are read where they are.
+// Windows sliding over the images of a batch, cut into blocks that a core can keep in its cache,
+// and the zero-padded copy of a block's images that spares the tiles every border case. When no
+// window reaches into the padding there is no copy: the images are read where they are.
 namespace convlet::CONVLET_ISA {
 
-// Window (i,j) of an image spans source rows i*step_h + origin_h, ... (extent_h of them), and columns
-// likewise. The origin is negative where windows start in the padding.
+// Window (i,j) of an image spans source rows i*step_h + origin_h, ... (extent_h of them), and
+// columns likewise. The origin is negative where windows start in the padding.
 struct Windows {
   std::int64_t images, height, width, channels;  // the source, NHWC
   std::int64_t rows, columns;                    // windows per image
@@ -20,8 +20,8 @@ struct Windows {
   }
 };
 
-// The cut: every block has `images` images of `rows` rows of windows each (fewer in the last ones); one
-// of the two is 1 or all.
+// The cut: every block has `images` images of `rows` rows of windows each (fewer in the last ones);
+// one of the two is 1 or all.
 struct Blocks {
   std::int64_t images, rows;
   std::int64_t bands;  // per image
@@ -33,22 +33,23 @@ struct Block {
   std::int64_t row, rows;
 };
 
-// Blocks of about kBlockBytes of source and result, and at least `least` of them where the work can be
+// Blocks of about `bytes` of source and result, and at least `least` of them where the work can be
 // cut that far without tiny pieces.
 constexpr std::int64_t kBlockBytes = 256 * 1024;
 constexpr std::int64_t kLeastPixels = 24;
 
-inline Blocks cut_into_blocks(const Windows& w, std::int64_t result_channels, std::int64_t least) {
+inline Blocks cut_into_blocks(const Windows& w, std::int64_t result_channels, std::int64_t bytes,
+                              std::int64_t least) {
   std::int64_t row_bytes =
       4 * (w.step_h * w.span_w() * w.channels + w.columns * result_channels) + 16 * w.columns;
   Blocks blocks;
-  blocks.rows = larger(1, smaller(w.rows, kBlockBytes / row_bytes));
+  blocks.rows = larger(1, smaller(w.rows, bytes / row_bytes));
   blocks.images = 1;
   if (w.images < least) {
     std::int64_t finest = larger(1, ceil_div(w.rows * w.images, least));
     blocks.rows = smaller(blocks.rows, larger(finest, ceil_div(kLeastPixels, w.columns)));
   } else if (blocks.rows == w.rows) {
-    blocks.images = larger(1, smaller(w.images / least, kBlockBytes / (row_bytes * w.rows)));
+    blocks.images = larger(1, smaller(w.images / least, bytes / (row_bytes * w.rows)));
   }
   blocks.bands = ceil_div(w.rows, blocks.rows);
   blocks.rows = ceil_div(w.rows, blocks.bands);
@@ -69,7 +70,8 @@ inline Block block_at(const Windows& w, const Blocks& blocks, std::int64_t index
 struct Pitch {
   std::int64_t pixel, row, image;  // floats from one source pixel, row, image to the next
 
-  std::int64_t window(const Windows& w, std::int64_t image_index, std::int64_t i, std::int64_t j) const {
+  std::int64_t window(const Windows& w, std::int64_t image_index, std::int64_t i,
+                      std::int64_t j) const {
     return image_index * image + i * w.step_h * row + j * w.step_w * pixel;
   }
 };
@@ -83,11 +85,11 @@ inline Pitch copy_pitch(const Windows& w, const Blocks& blocks, std::int64_t cha
   return {channels, row, w.span_h(blocks.rows) * row};
 }
 
-// Copies the source rows of a block to `to`, with zeros outside the images. copy_pixels(from, to, pixels)
-// copies neighbouring pixels; usually they are just memory.
+// Copies the source rows of a block to `to`, with zeros outside the images. copy_pixels(from, to,
+// pixels) copies neighbouring pixels; usually they are just memory.
 template <class CopyPixels>
-inline void copy_block(const Windows& w, const Block& block, const Pitch& pitch, const float* source,
-                       float* to, CopyPixels&& copy_pixels) {
+inline void copy_block(const Windows& w, const Block& block, const Pitch& pitch,
+                       const float* source, float* to, CopyPixels&& copy_pixels) {
   const std::int64_t columns = w.span_w();
   const std::int64_t left = smaller(columns, larger(0, -w.origin_w));
   const std::int64_t end = larger(left, smaller(columns, w.width - w.origin_w));
@@ -101,7 +103,8 @@ inline void copy_block(const Windows& w, const Block& block, const Pitch& pitch,
       }
       clear(row, left * pitch.pixel);
       if (end > left)
-        copy_pixels(source + (((block.image + n) * w.height + h) * w.width + left + w.origin_w) * w.channels,
+        copy_pixels(source + (((block.image + n) * w.height + h) * w.width + left + w.origin_w) *
+                                 w.channels,
                     row + left * pitch.pixel, end - left);
       clear(row + end * pitch.pixel, (columns - end) * pitch.pixel);
     }

@@ -1,28 +1,12 @@
 #include "ops/conv2d.h"
 
+#include "ops/window.h"
+
 namespace convlet {
 namespace {
 
-struct Padding {
-  std::int64_t before, after;
-};
-
 std::int64_t dilated(std::int64_t window, std::int64_t dilation, const char* what) {
   return checked_multiply(dilation, window - 1, what) + 1;
-}
-
-// Keras' "same": as many outputs as ceil(size / stride), the odd cell of padding after.
-Padding same_padding(std::int64_t size, std::int64_t extent, std::int64_t stride) {
-  const std::int64_t outputs = (size - 1) / stride + 1;
-  const std::int64_t total = (outputs - 1) * stride + extent - size;
-  return total > 0 ? Padding{total / 2, total - total / 2} : Padding{0, 0};
-}
-
-void expect_positive(const char* op, const char* name, std::int64_t h, std::int64_t w) {
-  if (h < 1 || w < 1)
-    value_error(op, ": expected ", name, " of at least 1, got (", h, ",", w, ")");
-  if (h > kMaxBytes || w > kMaxBytes)
-    value_error(op, ": expected ", name, " of at most 2^47, got (", h, ",", w, ")");
 }
 
 void check_shapes(const char* op, const Shape& x, const Shape& weight, std::int64_t groups) {
@@ -33,8 +17,9 @@ void check_shapes(const char* op, const Shape& x, const Shape& weight, std::int6
     value_error(op, ": expected x (N,H,W,C) with N >= 0 and H, W, C >= 1, got x of shape ", x);
   for (std::int64_t size : weight)
     if (size < 1)
-      value_error(op, ": expected weight (R,S,C/groups,K) with sizes of at least 1, got weight of shape ",
-                  weight);
+      value_error(
+          op, ": expected weight (R,S,C/groups,K) with sizes of at least 1, got weight of shape ",
+          weight);
   if (groups < 1) value_error(op, ": expected groups of at least 1, got ", groups);
   if (x[3] % groups != 0)
     value_error(op, ": expected groups to divide the ", x[3], " channels of x (N,H,W,C)=", x,
@@ -62,7 +47,7 @@ Conv2dShape check_conv2d(const char* op, const Shape& x, const Shape& weight,
   s.dilation_h = options.dilation_h, s.dilation_w = options.dilation_w;
   s.groups = options.groups;
 
-  const std::string what = concat(op, " of x ", x, " and weight ", weight);
+  const std::string what = concat(op, ": x ", x, " and weight ", weight);
   const std::int64_t extent_h = dilated(s.R, s.dilation_h, what.c_str());
   const std::int64_t extent_w = dilated(s.S, s.dilation_w, what.c_str());
   Padding h = {0, 0}, w = {0, 0};
@@ -74,26 +59,28 @@ Conv2dShape check_conv2d(const char* op, const Shape& x, const Shape& weight,
     w = {options.pad_left, options.pad_right};
     for (std::int64_t pad : {h.before, h.after, w.before, w.after})
       if (pad < 0 || pad > kMaxBytes)
-        value_error(op, ": expected padding between 0 and 2^47, got ((", h.before, ",", h.after, "),(",
-                    w.before, ",", w.after, "))");
+        value_error(op, ": expected padding between 0 and 2^47, got ((", h.before, ",", h.after,
+                    "),(", w.before, ",", w.after, "))");
   } else if (options.padding != "valid") {
-    value_error(op, ": expected padding \"valid\", \"same\" or numbers, got \"", options.padding, "\"");
+    value_error(op, ": expected padding \"valid\", \"same\" or numbers, got \"", options.padding,
+                "\"");
   }
   s.pad_top = h.before, s.pad_bottom = h.after;
   s.pad_left = w.before, s.pad_right = w.after;
 
   const std::int64_t padded_h = s.H + h.before + h.after, padded_w = s.W + w.before + w.after;
   if (padded_h < extent_h || padded_w < extent_w)
-    value_error(op, ": expected x to be at least as large as the window, got x (H,W)=(", s.H, ",", s.W,
-                "), (", padded_h, ",", padded_w, ") with padding, and a window of (", extent_h, ",",
-                extent_w, ") (weight (R,S)=(", s.R, ",", s.S, "), dilation (", s.dilation_h, ",",
-                s.dilation_w, "))");
+    value_error(op, ": expected x to be at least as large as the window, got x (H,W)=(", s.H, ",",
+                s.W, "), (", padded_h, ",", padded_w, ") with padding, and a window of (", extent_h,
+                ",", extent_w, ") (weight (R,S)=(", s.R, ",", s.S, "), dilation (", s.dilation_h,
+                ",", s.dilation_w, "))");
   s.P = (padded_h - extent_h) / s.stride_h + 1;
   s.Q = (padded_w - extent_w) / s.stride_w + 1;
 
   for (const Shape& shape : {s.x(), s.weight(), s.y()})
-    checked_multiply(shape.elements(), sizeof(float), what.c_str());
-  // Kernels copy a padded image at a time, of x or of dy; a large one is never asked for on purpose.
+    checked_multiply(shape.elements(what.c_str()), sizeof(float), what.c_str());
+  // Kernels copy a padded image at a time, of x or of dy; a large one is never asked for on
+  // purpose.
   const std::int64_t pixels = checked_multiply(padded_h, padded_w, what.c_str());
   checked_multiply(checked_multiply(pixels, s.C > s.K ? s.C : s.K, what.c_str()), 64, what.c_str());
   return s;

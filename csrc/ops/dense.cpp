@@ -11,11 +11,11 @@ DenseShape check_dense(const char* op, const Shape& x, const Shape& weight) {
     value_error(op, ": expected x (N,I) with N >= 0 and I >= 1, got x of shape ", x);
   if (s.O < 1) value_error(op, ": expected weight (I,O) with O >= 1, got weight of shape ", weight);
   if (weight[0] != s.I)
-    value_error(op, ": expected weight (I,O) with I=", s.I, " to match x (N,I)=", x, ", got weight ",
-                weight);
-  const std::string what = concat(op, " of x ", x, " and weight ", weight);
+    value_error(op, ": expected weight (I,O) with I=", s.I, " to match x (N,I)=", x,
+                ", got weight ", weight);
+  const std::string what = concat(op, ": x ", x, " and weight ", weight);
   for (const Shape& shape : {s.x(), s.weight(), s.y()})
-    checked_multiply(shape.elements(), sizeof(float), what.c_str());
+    checked_multiply(shape.elements(what.c_str()), sizeof(float), what.c_str());
   return s;
 }
 

@@ -139,6 +139,10 @@ struct Kernels {
 
   // The index of the first element that is NaN or infinite, or -1.
   void (*first_non_finite)(Context&, std::int64_t n, const float* x, std::int64_t* out);
+
+  // For benchmarks: `count` pieces of multiply-adds in registers alone (about 1/20 ms each); returns how
+  // many float operations that was. The fastest that any kernel of this table can be.
+  double (*fma_peak)(Context&, std::int64_t count);
 };
 
 }  // namespace convlet

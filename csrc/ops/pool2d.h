@@ -34,8 +34,8 @@ struct Pool2dShape {
   Shape y() const { return {N, P, Q, C}; }
 };
 
-// ValueError unless every size is positive, each padding is at most half the (dilated) window and no
-// window lies wholly in the padding. With padding "same" the padding rule is not applied.
+// ValueError unless every size is positive, each padding is at most half the (dilated) window (not
+// asked of "same") and no dilation exceeds x, so that no window lies wholly in the padding.
 Pool2dShape check_pool2d(const char* op, const Shape& x, const Pool2dOptions& options);
 
 }  // namespace convlet

@@ -7,7 +7,7 @@ RowsShape check_softmax(const char* op, const Shape& x) {
     value_error(
         op, ": expected x of at least 1 axis whose last has at least 1 element, got x of shape ",
         x);
-  return {x.elements() / x.back(), x.back()};
+  return {x.elements(op) / x.back(), x.back()};
 }
 
 }  // namespace convlet

@@ -56,7 +56,7 @@ Program compile(const Graph& graph, State& state, const PlanOptions& options) {
     program.buffers[builder.value(value)].kept = true;
   }
   program.probe = builder.new_buffer(0, sizeof(std::int64_t), false);
-  program.buffers[program.probe].kept = true;
+  program.buffers[program.probe].before = program.buffers[program.probe].kept = true;
   return std::move(builder.program);
 }
 

@@ -52,7 +52,7 @@ using Run = std::function<void(Context&)>;
 
 struct Step {
   const char* phase;   // "forward", "loss", "metric", "backward", "update"
-  const char* kernel;  // the name of its member of Kernels
+  const char* kernel;  // its member of Kernels, or "clear"
   std::string layer;
   std::vector<BufferId> reads, writes;
   // `write` may take the memory of `read` when this step is the last use of it.

@@ -28,7 +28,7 @@ def small_cnn(input_shape: Shape, classes: int, *, scale: float = 1.0) -> Sequen
     layers += [_conv3x3(64)]
     if side > 1:
         layers += [MaxPooling2D()]
-    layers += [Dropout(0.25), _conv3x3(64), Flatten(), Dropout(0.5)]
+    layers += [Dropout(0.2), _conv3x3(64), Flatten(), Dropout(0.2)]
     return Sequential([*layers, Dense(classes, activation="softmax")], name="small_cnn")
 
 

@@ -96,12 +96,15 @@ class CallbackList:
 
 class History(Callback):
     """The logs of each epoch: ``history`` maps a name to a list, ``epoch`` lists the epochs. fit
-    returns one."""
+    returns one. It outlives its model, so it does not hold it."""
 
     def __init__(self) -> None:
         super().__init__()
         self.history: dict[str, list[Any]] = {}
         self.epoch: list[int] = []
+
+    def set_model(self, model: Any) -> None:
+        pass
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         self.epoch = []
@@ -291,7 +294,7 @@ class ModelCheckpoint(Monitor):
             path = self.filepath.format(epoch=epoch + 1, **(logs or {}))
         except KeyError as error:
             raise ValueError(
-                f"ModelCheckpoint: filepath: expected names among {sorted(logs or {})} and 'epoch', "
+                f"ModelCheckpoint: filepath: expected 'epoch' or a name of {sorted(logs or {})}, "
                 f"got {error.args[0]!r} in {self.filepath!r}"
             ) from None
         if self.verbose:

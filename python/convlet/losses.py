@@ -298,7 +298,7 @@ def _elementwise_rows(loss: Loss, targets: NDArray[Any], predictions: F32) -> F3
     values = _core.elementwise_loss(
         loss.kind, predictions, targets, loss.label_smoothing, "none", False
     )
-    return values.reshape(len(values), -1).mean(axis=1)
+    return values.mean(axis=tuple(range(1, values.ndim)))
 
 
 NAMES: dict[str, type[Loss]] = {

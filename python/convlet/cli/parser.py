@@ -41,15 +41,21 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     train = _command(commands, "train", "train a model and measure it on held-out images")
     train.add_argument("data", metavar="DATA", help=DATA_HELP)
     train.add_argument("--model", choices=MODELS, help="the network (default: small_cnn)")
-    train.add_argument("--epochs", type=_count, help="passes over the data (default: 20)")
+    train.add_argument("--epochs", type=_count, help="passes over the data (default: 30)")
     train.add_argument("--batch-size", type=_count, help="images per step (default: 32)")
     train.add_argument(
         "--image-size",
         type=_count,
         help="height and width of the input (default: that of the images, 128 at most)",
     )
-    train.add_argument("--lr", type=_positive, help="first learning rate (default: 0.001)")
-    train.add_argument("--optimizer", choices=OPTIMIZERS, help="default: adam")
+    train.add_argument(
+        "--lr",
+        type=_positive,
+        help="first learning rate; it falls to 0 along a cosine (default: 0.001, sgd 0.03)",
+    )
+    train.add_argument(
+        "--optimizer", choices=OPTIMIZERS, help="default: adam; sgd has momentum 0.9"
+    )
     train.add_argument("--device", choices=DEVICES, help="default: auto")
     train.add_argument("--seed", type=_seed, help="of the split, weights and order (default: 0)")
     train.add_argument(

@@ -19,10 +19,10 @@ class Settings:
     """What decides a run besides the data: the same settings give the same weights."""
 
     model: str = "small_cnn"
-    epochs: int = 20
+    epochs: int = 30
     batch_size: int = 32
     image_size: int | None = None
-    lr: float = 1e-3
+    lr: float | None = None
     optimizer: str = "adam"
     device: str = "auto"
     seed: int = 0

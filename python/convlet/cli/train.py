@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from argparse import Namespace
 from dataclasses import asdict, fields, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,19 +15,21 @@ from convlet import __version__, applications, optimizers
 from convlet.callbacks import Callback
 from convlet.cli.measure import accuracy_line, details, predicted_classes
 from convlet.cli.run_folder import METRICS, RunFolder, Sample, Settings, write_whole
-from convlet.data import Preprocessing, Source, assign_parts, open_source
+from convlet.data import Preprocessing, ShiftedBatches, Source, assign_parts, open_source
 from convlet.models import load_model
 from convlet.optimizers import schedules
 from convlet.utils import set_random_seed
 
 TEST_SPLIT = 0.2
+VALIDATION_BATCH = 256
 PIXEL_SCALE = 1 / 255  # sources give pixels 0..255, networks want 0..1
 OPTIMIZERS = {
     "adam": optimizers.Adam,
     "adamw": optimizers.AdamW,
     "rmsprop": optimizers.RMSprop,
-    "sgd": optimizers.SGD,
+    "sgd": partial(optimizers.SGD, momentum=0.9),
 }
+RATES = {"adam": 1e-3, "adamw": 1e-3, "rmsprop": 1e-3, "sgd": 0.03}
 
 
 def run(options: Namespace) -> None:
@@ -38,7 +41,8 @@ def run(options: Namespace) -> None:
         settings = _same_settings(options, config["settings"], folder)
         preprocessing = Preprocessing.from_config(config["preprocessing"])
     else:
-        folder, settings = None, replace(Settings(), **_given(options))
+        folder, settings = None, Settings(**_given(options))
+        settings = replace(settings, lr=settings.lr or RATES[settings.optimizer])
         preprocessing = source.default_preprocessing(settings.image_size)
     x, digests = source.load(preprocessing)
     parts = assign_parts(
@@ -50,7 +54,7 @@ def run(options: Namespace) -> None:
         seed=settings.seed,
     )
     _check_classes(source, parts)
-    for line in _description(source, preprocessing, parts):
+    for line in _description(source, x, parts):
         print(line)
     samples = [
         Sample(name, source.class_names[label], str(part), digest)
@@ -72,7 +76,6 @@ def run(options: Namespace) -> None:
             class_names=source.class_names,
             preprocessing=preprocessing.to_config(),
         )
-    print(f"model {settings.model}: {model.count_params():,} parameters, on {model.device}")
     print(f"run folder: {folder.path}")
     _fit(model, x, source.labels, parts, settings, folder, options.data)
     lines = _result(x, source, parts, settings, folder)
@@ -94,11 +97,10 @@ def _check_classes(source: Source, parts: NDArray[np.str_]) -> None:
             )
 
 
-def _description(
-    source: Source, preprocessing: Preprocessing, parts: NDArray[np.str_]
-) -> list[str]:
-    height, width, channels = preprocessing.input_shape
+def _description(source: Source, x: NDArray[Any], parts: NDArray[np.str_]) -> list[str]:
+    _, height, width, channels = x.shape
     names = source.class_names
+    reach = "1 pixel" if _reach(x) == 1 else f"{_reach(x)} pixels"
     train, val, test, left_out = (
         int((parts == part).sum()) for part in ("train", "val", "test", "left out")
     )
@@ -106,6 +108,7 @@ def _description(
         f"{source.name}: {len(source)} images as {height}x{width}x{channels}",
         f"{len(names)} classes: {', '.join(names[:12])}{', ...' if len(names) > 12 else ''}",
         f"split: {train} to train, {val} to choose the epoch, {test} held out",
+        f"in training each image is moved at random, by up to {reach}",
     ]
     if left_out:
         lines.append(f"{left_out} held-out images are left out: they are also trained on")
@@ -146,14 +149,21 @@ def _fit(
     train, val = parts == "train", parts == "val"
     done = model.optimizer.iterations // -(-int(train.sum()) // settings.batch_size)
     record = _Record(folder, folder.read_metrics()[:done])
+    batches = ShiftedBatches(
+        x[train],
+        labels[train],
+        settings.batch_size,
+        reach=_reach(x),
+        seed=settings.seed,
+        epoch=done,
+    )
     try:
         model.fit(
-            x[train],
-            labels[train],
-            batch_size=settings.batch_size,
+            batches,
             epochs=settings.epochs,
             initial_epoch=done,
             validation_data=(x[val], labels[val]) if val.any() else None,
+            validation_batch_size=VALIDATION_BATCH,
             callbacks=[record],
         )
     except KeyboardInterrupt:
@@ -161,6 +171,11 @@ def _fit(
         raise KeyboardInterrupt(
             f"interrupted after epoch {len(record.rows)} of {settings.epochs}; go on with: {again}"
         ) from None
+
+
+def _reach(x: NDArray[Any]) -> int:
+    """How far training images are moved: up to an eighth of their side."""
+    return max(1, min(x.shape[1:3]) // 8)
 
 
 class _Record(Callback):

@@ -1,6 +1,7 @@
 """Layer and the symbolic tensors that flow between layers while a model is described."""
 
 import re
+import weakref
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -57,15 +58,18 @@ class SymbolicTensor:
 
 
 class Node:
-    """One call of a layer: the tensors it took and those it made."""
+    """One call of a layer: the tensors it took. Nodes hold layers, and not the other way round, so
+    that a model is freed as soon as it is dropped."""
 
-    def __init__(
-        self, layer: "Layer", inputs: Sequence[SymbolicTensor], shapes: Sequence[Shape], call: int
-    ):
+    def __init__(self, layer: "Layer", inputs: Sequence[SymbolicTensor], shapes: Sequence[Shape]):
         self.layer = layer
         self.inputs = list(inputs)
-        self.outputs = [SymbolicTensor(shape, self, i) for i, shape in enumerate(shapes)]
-        self.call = call  # 0 for the first call of the layer, 1 for the second, ...
+        self.shapes = list(shapes)
+
+    @property
+    def outputs(self) -> list[SymbolicTensor]:
+        """The tensors that the call made."""
+        return [SymbolicTensor(shape, self, i) for i, shape in enumerate(self.shapes)]
 
 
 class Layer:
@@ -106,9 +110,8 @@ class Layer:
             else arguments.sample_shape(self.owner, "input_shape", input_shape)
         )
         self.built = False
-        self.nodes: list[Node] = []
+        self._nodes: list[weakref.ref[Node]] = []
         self._variables: list[Variable] = []
-        self._eager: dict[Any, Any] = {}
 
     @property
     def owner(self) -> str:
@@ -212,9 +215,14 @@ class Layer:
     def apply(self, tensors: list[SymbolicTensor]) -> list[SymbolicTensor]:
         """Describes one call of this layer."""
         shapes = [tensor.sample_shape for tensor in tensors]
-        node = Node(self, tensors, self.infer(shapes), len(self.nodes))
-        self.nodes.append(node)
+        node = Node(self, tensors, self.infer(shapes))
+        self._nodes.append(weakref.ref(node))
         return node.outputs
+
+    @property
+    def nodes(self) -> list[Node]:
+        """The calls of this layer that a model or a symbolic tensor still knows."""
+        return [node for reference in self._nodes if (node := reference()) is not None]
 
     def infer(self, shapes: list[Shape]) -> list[Shape]:
         """The sample shapes that inputs of these sample shapes give; builds the layer if need be.
@@ -249,8 +257,7 @@ class Layer:
         return inputs[0]
 
     def _compute(self, inputs: Any) -> Any:
-        """Runs the layer alone on arrays, as a model of one layer that is kept for the next
-        call."""
+        """Runs the layer alone on arrays, as a model of one layer."""
         from convlet.layers.core import Input
         from convlet.models import Model
 
@@ -259,14 +266,8 @@ class Layer:
         if any(x.ndim < 2 for x in arrays):
             shapes = [x.shape for x in arrays]
             raise arguments.expected(self.owner, "inputs", "arrays with a batch axis first", shapes)
-        key = tuple(x.shape[1:] for x in arrays)
-        if key not in self._eager:
-            tensors = [Input(shape) for shape in key]
-            calls = len(self.nodes)
-            model = Model(tensors, self(tensors))
-            del self.nodes[calls:]  # this call is nobody's business
-            self._eager[key] = model
-        return self._eager[key].predict(arrays, batch_size=128, verbose=0)
+        tensors = [Input(x.shape[1:]) for x in arrays]
+        return Model(tensors, self.apply(tensors)[0]).predict(arrays, batch_size=128)
 
     # The tensors of the only call, as in Keras.
 

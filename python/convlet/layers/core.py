@@ -1,5 +1,6 @@
 """Input, Dense, activations, Dropout and Rescaling."""
 
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,7 +31,14 @@ class InputLayer(Layer):
         value = input_shape if shape is None else shape
         self.sample_shape = arguments.sample_shape(self.owner, "shape", value)
         self.built = True
-        self.nodes.append(Node(self, [], [self.sample_shape], 0))
+
+    def start(self) -> SymbolicTensor:
+        """The symbolic tensor of the data that enters here, always the same."""
+        nodes = self.nodes
+        if not nodes:
+            nodes = [Node(self, [], [self.sample_shape])]
+            self._nodes = [weakref.ref(nodes[0])]
+        return nodes[0].outputs[0]
 
     def get_config(self) -> dict[str, Any]:
         return {"shape": list(self.sample_shape), "name": self.name}
@@ -45,7 +53,7 @@ def Input(
     """The symbolic tensor that a model starts from. ``shape`` is of one sample, e.g. (32, 32, 3);
     batch_size and dtype are accepted and not needed: a model takes any batch and any number
     type."""
-    return InputLayer(shape, batch_size, dtype, name).output
+    return InputLayer(shape, batch_size, dtype, name).start()
 
 
 class Dense(Layer):

@@ -108,7 +108,7 @@ def _rebuild_network(entry: Config, seen: list[Layer | None]) -> Model:
     for call in entry["calls"]:
         layer = layers[call["layer"]]
         if isinstance(layer, InputLayer):
-            calls.append(layer.output.node)
+            calls.append(layer.start().node)
         else:
             calls.append(layer.apply([tensor(place) for place in call["inputs"]])[0].node)
     from convlet.models.structure import pack

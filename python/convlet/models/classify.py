@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convlet.models.data import to_array
+from convlet.models.network import UNKNOWN, final_activation
 
 
 class Prediction(NamedTuple):
@@ -41,15 +42,12 @@ def classify(model: Any, images: Any, batch_size: int) -> list[Prediction]:
 def probabilities(model: Any, outputs: NDArray[np.float32]) -> NDArray[np.float32]:
     """(N, classes) from the model's output: as it is after softmax, [1 - p, p] after one sigmoid,
     and the softmax of logits when the loss was compiled from logits."""
-    last = model.outputs[0].node.layer
-    while hasattr(last, "outputs"):  # a model in the model
-        last = last.outputs[0].node.layer
-    activation = getattr(last, "activation", None)
+    activation = final_activation(model.outputs[0])
     single = outputs.ndim == 2 and outputs.shape[1] == 1
     if activation == "softmax" and outputs.ndim == 2 and not single:
         return outputs
     losses = [] if model._compilation is None else model._compilation.losses
-    from_logits = activation is None and any(loss.loss.from_logits for loss in losses)
+    from_logits = activation in (None, UNKNOWN) and any(loss.loss.from_logits for loss in losses)
     if single and (activation == "sigmoid" or from_logits):
         p = outputs if activation == "sigmoid" else 1 / (1 + np.exp(-outputs))
         return np.concatenate([1 - p, p], axis=1)
@@ -60,7 +58,7 @@ def probabilities(model: Any, outputs: NDArray[np.float32]) -> NDArray[np.float3
         return _core.softmax(outputs, None)
     raise ValueError(
         "classify: expected a model that ends in softmax, in one sigmoid, or in logits that its "
-        f"loss was compiled for, got {model.outputs[0].shape} from {last.owner}"
+        f"loss was compiled for, got {model.outputs[0].shape} from {model.outputs[0].name!r}"
     )
 
 

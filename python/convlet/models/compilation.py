@@ -1,11 +1,14 @@
 """What compile() was told, matched to a model's outputs."""
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
 from convlet import losses, metrics, optimizers
+from convlet.layers.base import SymbolicTensor
 from convlet.losses import Loss
 from convlet.metrics import Metric
+from convlet.models.network import UNKNOWN, final_activation
 from convlet.models.structure import flatten
 
 
@@ -36,7 +39,8 @@ class Compilation:
         losses: one OutputLoss per output that has a loss, in the order of the outputs.
         native, observed: the metrics that the plan computes, and those that see its outputs.
         keys: the logs in order: "loss", for several outputs loss_keys ("<output>_loss"), the
-        metrics. meaning: which accuracy each "accuracy" became, for people.
+            metrics.
+        meaning: which accuracy each "accuracy" became, for people.
     """
 
     def __init__(self, optimizer: Any, loss: Any, loss_weights: Any, requested_metrics: Any):
@@ -49,9 +53,10 @@ class Compilation:
         self.losses: list[OutputLoss] = []
         self.metrics: list[OutputMetric] = []
         self.meaning: dict[str, str] = {}
+        self.keys: list[str] = []
 
-    def resolve(self, names: list[str], shapes: list[tuple[int, ...]], owner: str) -> None:
-        """Matches losses and metrics to outputs of these names and sample shapes."""
+    def resolve(self, names: list[str], outputs: list[SymbolicTensor], owner: str) -> None:
+        """Matches losses and metrics to the outputs of a model."""
         loss, loss_weights, requested_metrics = self.requested
         chosen = _per_output(loss, names, "loss", owner, broadcast=True)
         weights = _per_output(loss_weights, names, "loss_weights", owner)
@@ -62,6 +67,8 @@ class Compilation:
             for i, (choice, weight) in enumerate(zip(chosen, weights, strict=True))
             if choice is not None
         ]
+        for output_loss in self.losses:
+            check_probabilities(output_loss.loss, outputs[output_loss.output], owner)
         self.metrics, self.meaning = [], {}
         of_output = {output_loss.output: output_loss.loss for output_loss in self.losses}
         several = len(names) > 1
@@ -72,7 +79,9 @@ class Compilation:
                         f"{owner}: compile: metrics: output {names[i]!r} has metrics but no loss, "
                         "so it has no targets to compare with"
                     )
-                self._add_metric(i, request, of_output[i], shapes[i], names[i] if several else "")
+                self._add_metric(
+                    i, request, of_output[i], outputs[i].sample_shape, names[i] if several else ""
+                )
         self._check_keys(owner)
         self.loss_keys = [f"{names[loss.output]}_loss" for loss in self.losses] if several else []
         self.keys = ["loss", *self.loss_keys, *(metric.key for metric in self.metrics)]
@@ -118,6 +127,27 @@ class Compilation:
 
     def metric_specs(self) -> list[dict[str, Any]]:
         return [{"kind": m.metric.native, "output": m.output} for m in self.native]
+
+
+def check_probabilities(loss: Loss, output: SymbolicTensor, owner: str) -> None:
+    """Sees that a loss of logits gets logits (or warns, as such a model still learns), and one of
+    probabilities gets probabilities (ValueError)."""
+    activation = final_activation(output)
+    if loss.from_logits and activation in ("softmax", "sigmoid"):
+        warnings.warn(
+            f"{owner}: compile: loss: {loss.name} with from_logits=True expects logits, but "
+            f"{output.name!r} ends in {activation}; remove one of them",
+            stacklevel=5,
+        )
+    of_probabilities = loss.kind in ("softmax_cross_entropy", "binary_cross_entropy")
+    if of_probabilities and not loss.from_logits:
+        needed = ("softmax",) if loss.kind == "softmax_cross_entropy" else ("sigmoid", "softmax")
+        if activation not in (*needed, UNKNOWN):
+            raise ValueError(
+                f"{owner}: compile: loss: {loss.name} expects probabilities, but {output.name!r} "
+                f"ends in {activation or 'linear'}; end in activation={needed[0]!r}, or use "
+                f"{type(loss).__name__}(from_logits=True)"
+            )
 
 
 def accuracy_for(loss: Loss, shape: tuple[int, ...], name: str) -> Metric:

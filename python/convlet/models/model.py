@@ -39,9 +39,9 @@ class Model(Trainer, Layer):
     ):
         if inputs is None or outputs is None:
             raise TypeError(
-                f"{type(self).__name__}: expected inputs and outputs. A subclass with call() is not "
-                "possible, for a plan runs without Python: describe the model with convlet.Input "
-                "and layers"
+                f"{type(self).__name__}: expected inputs and outputs. A subclass with call() is "
+                "not possible, for a plan runs without Python: describe the model with "
+                "convlet.Input and layers"
             )
         self._initialize(name or "functional", name is None, kwargs)
         input_leaves, self.input_structure = flatten(inputs)

@@ -2,15 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from convlet.layers.base import Layer, Node, SymbolicTensor
 from convlet.models.structure import unique_name
+
+UNKNOWN = "unknown"
 
 
 @dataclass
 class Network:
     """layers: each once, inputs first, in Keras' order (by depth from the outputs, then by first
-    use). nodes: the calls, each after those that it needs."""
+        use).
+    nodes: the calls, each after those that it needs.
+    """
 
     layers: list[Layer]
     nodes: list[Node]
@@ -81,3 +86,13 @@ def name_layers(layers: Sequence[Layer], owner: str) -> None:
         if layer.auto_named:
             layer.name = unique_name(layer.name, taken)
             taken.add(layer.name)
+
+
+def final_activation(output: SymbolicTensor) -> str | None:
+    """The activation that makes a value: its name, None for a linear layer, UNKNOWN where the last
+    layer has no activation of its own (pooling, Add, ...)."""
+    layer: Any = output.node.layer
+    while hasattr(layer, "outputs"):  # a model in the model
+        output = layer.outputs[output.index]
+        layer = output.node.layer
+    return getattr(layer, "activation", UNKNOWN)

@@ -101,7 +101,7 @@ def _describe_training(model: Model) -> dict[str, Any]:
         entry = _describe_metric(metric)
         if entry is None:
             warnings.warn(
-                f"save: the metric {metric.key!r} is not one of convlet's and is left out of the file",
+                f"save: the metric {metric.key!r} is not convlet's and is left out of the file",
                 stacklevel=4,
             )
         else:

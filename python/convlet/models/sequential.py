@@ -11,7 +11,7 @@ from convlet.layers.convolution import Conv2D, DepthwiseConv2D
 from convlet.layers.core import Input, InputLayer
 from convlet.layers.pooling import AveragePooling2D, MaxPooling2D
 from convlet.models.model import Model
-from convlet.models.network import name_layers
+from convlet.models.network import Network, name_layers
 
 
 class Sequential(Model):
@@ -54,12 +54,12 @@ class Sequential(Model):
         if not self._chain:
             raise ValueError(f"{self.owner}: pop: expected at least one layer, got none")
         layer = self._chain.pop()
-        if len(self._values) > len(self._chain) + 1:
-            layer.nodes.remove(self._values.pop().node)
+        del self._values[len(self._chain) + 1 :]
         if self._chain:
             self._call_new_layers()
         else:
             self.built, self.inputs, self.outputs = False, [], []
+            self._network = Network([], [])
             self.forget_engine()
         return layer
 
@@ -71,7 +71,7 @@ class Sequential(Model):
         if isinstance(layer, InputLayer):
             if self._chain or self._values:
                 raise arguments.expected(self.owner, "layers", "the Input first", layer)
-            self._values.append(layer.output)
+            self._values.append(layer.start())
             return
         if any(layer is other for other in self._chain):
             raise arguments.expected(self.owner, "layers", "each layer once", layer)

@@ -65,7 +65,7 @@ def _is_chain(model: Any) -> bool:
 
 def _nodes_of(model: Any, layer: Any) -> list[Any]:
     if isinstance(layer, InputLayer):
-        return layer.nodes
+        return [layer.start().node]
     return [node for node in model.nodes_in_order if node.layer is layer]
 
 

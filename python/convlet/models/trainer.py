@@ -1,7 +1,5 @@
 """Trainer: compile, fit, evaluate and predict of a model."""
 
-import sys
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,21 +9,21 @@ from numpy.typing import NDArray
 from convlet import _core
 from convlet.callbacks import Callback, CallbackList, History, TerminateOnNaN
 from convlet.layers import arguments
-from convlet.models.compilation import Compilation
-from convlet.models.data import (
+from convlet.models.batches import (
     ArrayBatches,
     Batches,
-    DataAdapter,
     IterableBatches,
-    Rows,
-    Samples,
     is_arrays,
+    peek,
     split_rows,
 )
+from convlet.models.compilation import Compilation
+from convlet.models.data import DataAdapter, Rows, Samples
+from convlet.models.display import EpochDisplay
 from convlet.models.engine import Engine, resolve_device
 from convlet.models.meter import Meter
 from convlet.models.structure import pack
-from convlet.progress import ProgressBar, format_logs, format_time, is_terminal
+from convlet.progress import is_terminal
 from convlet.utils.seeds import generator, next_seed
 
 
@@ -65,7 +63,8 @@ class Trainer:
         Args:
             optimizer: a name ("adam") or an object of convlet.optimizers.
             loss: a name or an object of convlet.losses; for several outputs a list or a dict by
-            name. loss_weights: the factor of each output's loss in the total, as a list or a dict.
+                name.
+            loss_weights: the factor of each output's loss in the total, as a list or a dict.
             metrics: a list of names, functions or objects of convlet.metrics; for several outputs a
                 list of lists or a dict of lists. "accuracy" becomes the accuracy that fits the
                 loss.
@@ -95,14 +94,17 @@ class Trainer:
         return None if self._compilation is None else self._compilation.optimizer
 
     @property
+    def metrics_names(self) -> list[str]:
+        """The names of what evaluate returns, in order; empty before the model is built."""
+        return [] if self._compilation is None else list(self._compilation.keys)
+
+    @property
     def compiled(self) -> bool:
         return self._compilation is not None
 
     def _resolve(self) -> None:
         assert self._compilation is not None
-        self._compilation.resolve(
-            self.output_names, [t.sample_shape for t in self.outputs], self.owner
-        )
+        self._compilation.resolve(self.output_names, self.outputs, self.owner)
 
     def forget_engine(self) -> None:
         """Makes the next call build graph, state and plans anew. The weights move along."""
@@ -113,7 +115,6 @@ class Trainer:
             engine = Engine(self, self.device, self.seed)
             compilation = self._compilation
             if compilation is not None:
-                self._resolve()
                 engine.configure(
                     compilation.optimizer, compilation.loss_specs(), compilation.metric_specs()
                 )
@@ -152,6 +153,8 @@ class Trainer:
             steps = arguments.integer(owner, "steps", steps)
         if is_arrays(x):
             samples = self._adapter(owner, x).samples(x, y, sample_weight, class_weight)
+            if len(samples) == 0:
+                raise ValueError(f"{owner}: x: expected at least one sample, got none")
             return ArrayBatches(owner, samples, batch_size, None, steps)
         if not hasattr(x, "__iter__") and not hasattr(x, "__getitem__"):
             raise TypeError(
@@ -159,7 +162,7 @@ class Trainer:
             )
         if y is not None or sample_weight is not None:
             raise ValueError(f"{owner}: y: expected None when x gives batches (x, y), got data")
-        x, first = _peek(x, owner) if not self.built else (x, None)
+        x, first = peek(x, owner) if not self.built else (x, None)
         adapter = self._adapter(owner, first)
         return IterableBatches(adapter, x, class_weight, steps)
 
@@ -188,18 +191,18 @@ class Trainer:
 
         Args:
             x: uint8, integer or float arrays (N, ...); a list or dict for several inputs; or an
-                iterable of batches (x, y) or (x, y, sample_weight), which is passed over once an
-                epoch.
+                iterable of batches (x, y) or (x, y, sample_weight), passed over once an epoch.
             y: the targets, as the loss wants them; a list or dict for several outputs.
             batch_size: samples per update; the last batch of an epoch may be smaller.
-            verbose: 0 silent, 1 a progress bar, 2 a line per epoch, "auto" 1 on a terminal, else 2.
+            verbose: 0 silent, 1 a progress bar, 2 a line per epoch, "auto" 1 on a terminal,
+                else 2.
             validation_split: this share of the samples is held out: shuffled by the model's seed
                 and, for classes, stratified (a departure from Keras, which takes the last ones).
             validation_data: (x, y), (x, y, sample_weight) or an iterable of batches.
             shuffle: a new order each epoch, decided by the model's seed and its count of updates.
-            class_weight: {class: factor of the loss of its samples}, 1 for classes that are not
-            named. sample_weight: (N,) factors of the samples' losses; a list or dict for several
-            outputs. steps_per_epoch: batches in an epoch, for endless iterables.
+            class_weight: {class: factor of the loss of its samples}, 1 for classes not named.
+            sample_weight: (N,) factors of the samples' losses; a list or dict for several outputs.
+            steps_per_epoch: batches in an epoch, for endless iterables.
 
         Returns:
             The History: ``history`` maps "loss", the metrics and "val_..." of both to a list.
@@ -208,7 +211,7 @@ class Trainer:
             NonFiniteError: when the loss is NaN or infinite; names epoch, batch and layer.
             ValueError, TypeError: for data that does not fit, before the first step.
         """
-        compilation = self._compiled_for("fit")
+        self._compiled_for("fit")
         epochs = arguments.integer("fit", "epochs", epochs, least=0)
         initial_epoch = arguments.integer("fit", "initial_epoch", initial_epoch, least=0)
         validation_freq = arguments.integer("fit", "validation_freq", validation_freq)
@@ -219,8 +222,6 @@ class Trainer:
         training, validation = self._with_validation(
             training, validation_split, validation_data, validation_steps, validation_batch_size
         )
-        if training.steps == 0:
-            raise ValueError("fit: x: expected at least one sample, got none")
         self.history = History()
         every = CallbackList(callbacks, self, {})
         every.callbacks.append(self.history)
@@ -241,17 +242,20 @@ class Trainer:
         logs: dict[str, Any] = {}
         for epoch in range(initial_epoch, epochs):
             every.call("on_epoch_begin", epoch, None)
-            bar = _Bar(f"Epoch {epoch + 1}/{epochs}", training.count, training.steps, verbose)
+            display = EpochDisplay(
+                f"Epoch {epoch + 1}/{epochs}", training.count, training.steps, verbose
+            )
             try:
-                meter = self._train_epoch(training, shuffle, every, bar, epoch)
+                meter = self._train_epoch(training, shuffle, every, display, epoch)
+                display.passed(meter.count)
                 logs = meter.logs()
                 if validation is not None and (epoch + 1) % validation_freq == 0:
-                    logs |= self._test_epoch(validation, every, compilation).logs("val_")
+                    logs |= self._test_epoch(validation, every).logs("val_")
                 every.call("on_epoch_end", epoch, logs)
             except BaseException:
-                bar.clear()
+                display.clear()
                 raise
-            bar.finish(meter.count, logs)
+            display.finish(logs)
             if self.stop_training:
                 break
         every.call("on_train_end", logs)
@@ -293,7 +297,12 @@ class Trainer:
         )
 
     def _train_epoch(
-        self, batches: Batches, shuffle: bool, callbacks: CallbackList, bar: "_Bar", epoch: int
+        self,
+        batches: Batches,
+        shuffle: bool,
+        callbacks: CallbackList,
+        display: EpochDisplay,
+        epoch: int,
     ) -> Meter:
         engine, compilation = self._engine(), self._compiled_for("fit")
         hooks = callbacks.wants("on_train_batch_end", "on_batch_end")
@@ -309,11 +318,12 @@ class Trainer:
             finite = np.isfinite(result[0])
             if not finite and callbacks.find(TerminateOnNaN) is None:
                 raise NonFiniteError(self._blame(engine, epoch, step, result[0]))
-            if hooks or bar.due():
+            if hooks or display.due():
                 logs = meter.logs()
                 if hooks:
                     callbacks.call("on_train_batch_end", step, logs)
-                bar.update(meter.count, step + 1, logs)
+                if display.due():
+                    display.update(meter.count, step + 1, logs)
             if self.stop_training:
                 break
         return meter
@@ -350,15 +360,18 @@ class Trainer:
         )
 
     def _test_epoch(
-        self, batches: Batches, callbacks: CallbackList, compilation: Compilation
+        self, batches: Batches, callbacks: CallbackList, display: EpochDisplay | None = None
     ) -> Meter:
-        meter = Meter(compilation)
+        meter = Meter(self._compiled_for("evaluate"))
+        hooks = callbacks.wants("on_test_batch_end")
         callbacks.call("on_test_begin", None)
         for step, (samples, rows) in enumerate(batches.epoch(None)):
             callbacks.call("on_test_batch_begin", step, None)
             self._step("test", samples, rows, batches.batch_size, meter)
-            if callbacks.wants("on_test_batch_end"):
+            if hooks:
                 callbacks.call("on_test_batch_end", step, meter.logs())
+            if display is not None and display.due():
+                display.update(meter.count, step + 1, meter.logs())
         callbacks.call("on_test_end", meter.logs())
         return meter
 
@@ -394,16 +407,20 @@ class Trainer:
         Returns:
             The loss; with metrics a list [loss, metrics...]; with return_dict a dict.
         """
-        compilation = self._compiled_for("evaluate")
+        self._compiled_for("evaluate")
         verbose = _verbosity("evaluate", verbose)
         batches = self._batches("evaluate", x, y, sample_weight, None, batch_size, steps)
         params = {"epochs": 1, "steps": batches.steps, "verbose": verbose, "validation": False}
         every = CallbackList(callbacks, self, params)
-        begun = time.perf_counter()
-        meter = self._test_epoch(batches, every, compilation)
+        display = EpochDisplay("Evaluation", batches.count, batches.steps, verbose)
+        try:
+            meter = self._test_epoch(batches, every, display)
+        except BaseException:
+            display.clear()
+            raise
+        display.passed(meter.count)
         logs = meter.logs()
-        if verbose:
-            _print_line("Evaluation", meter.count, time.perf_counter() - begun, logs)
+        display.finish(logs)
         return logs if return_dict else _listed(logs)
 
     def predict(
@@ -506,56 +523,3 @@ def _verbosity(owner: str, verbose: Any) -> int:
     if verbose not in (0, 1, 2):
         raise ValueError(f"{owner}: verbose: expected 'auto', 0, 1 or 2, got {verbose!r}")
     return int(verbose)
-
-
-def _peek(iterable: Any, owner: str) -> tuple[Any, Any]:
-    """The first x that an iterable gives, and the iterable with nothing lost."""
-    iterator = iter(iterable)
-    first = next(iterator, None)
-    if not isinstance(first, (tuple, list)) or len(first) not in (2, 3):
-        raise ValueError(
-            f"{owner}: x: expected batches (x, y) or (x, y, sample_weight), got {first!r}"
-        )
-    if iterator is not iterable:
-        return iterable, first[0]
-
-    def again() -> Any:
-        yield first
-        yield from iterator
-
-    return again(), first[0]
-
-
-def _print_line(label: str, count: int, seconds: float, logs: dict[str, Any]) -> None:
-    rate = count / max(seconds, 1e-9)
-    print(f"{label}: {format_time(seconds)}, {rate:.0f} images/s, {format_logs(logs)}", flush=True)
-
-
-class _Bar:
-    """What fit shows of an epoch: a bar and then a line (1), a line (2) or nothing (0)."""
-
-    def __init__(self, label: str, count: int | None, steps: int | None, verbose: int):
-        self.label, self.verbose = label, verbose
-        self.begun = time.perf_counter()
-        self._by_samples = count is not None
-        total = count if count is not None else steps
-        unit = "images" if self._by_samples else "batches"
-        self._bar = ProgressBar(label, total, unit, sys.stdout) if verbose == 1 else None
-
-    def due(self) -> bool:
-        return self._bar is not None and self._bar.due()
-
-    def update(self, samples: int, steps: int, logs: dict[str, Any]) -> None:
-        if self.due():
-            assert self._bar is not None
-            self._bar.update(samples if self._by_samples else steps, logs)
-
-    def clear(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-    def finish(self, count: int, logs: dict[str, Any]) -> None:
-        if self._bar is not None:
-            self._bar.close()
-        if self.verbose:
-            _print_line(self.label, count, time.perf_counter() - self.begun, logs)

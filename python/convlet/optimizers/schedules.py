@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 
@@ -47,7 +48,7 @@ class PiecewiseConstantDecay(LearningRateSchedule):
                 "PiecewiseConstantDecay: values: expected one more than the "
                 f"{len(boundaries)} boundaries, got {len(values)}"
             )
-        if any(b <= a for a, b in zip(boundaries, boundaries[1:], strict=False)):
+        if any(b <= a for a, b in pairwise(boundaries)):
             raise ValueError(
                 f"PiecewiseConstantDecay: boundaries: expected rising steps, got {list(boundaries)}"
             )

@@ -25,7 +25,7 @@ def set_random_seed(seed: int) -> None:
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**32:
         raise ValueError(f"set_random_seed: seed: expected an integer in [0, 2**32), got {seed!r}")
     random.seed(int(seed))
-    np.random.seed(int(seed))
+    np.random.seed(int(seed))  # noqa: NPY002 (for code that draws from it)
     with _lock:
         _root, _drawn = int(seed), 0
 

@@ -1,0 +1,52 @@
+"""Training batches whose images are moved a little, anew in each epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convlet.utils.seeds import generator
+
+
+class ShiftedBatches:
+    """Batches (x, y) for fit. Every pass gives each image once, in a new order, moved at random.
+
+    x: (N,H,W,C). y: (N,). reach: the furthest that an image is moved along each axis, in pixels;
+    small moves are likelier (the difference of two uniform draws from 0..reach). What comes in at
+    an edge is black. seed, epoch: decide order and moves; `epoch` counts the passes, so a training
+    that is resumed goes on as it would have.
+    """
+
+    def __init__(
+        self,
+        x: NDArray[np.uint8],
+        y: NDArray[np.int64],
+        batch_size: int,
+        *,
+        reach: int,
+        seed: int,
+        epoch: int = 0,
+    ) -> None:
+        edge = (reach, reach)
+        self.padded = np.pad(x, ((0, 0), edge, edge, (0, 0)))
+        self.y, self.size, self.batch_size = y, x.shape[1:3], batch_size
+        self.reach, self.seed, self.epoch = reach, seed, epoch
+
+    def __len__(self) -> int:
+        return -(-len(self.y) // self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
+        draw = generator(self.seed, self.epoch)
+        self.epoch += 1
+        count, (height, width) = len(self.y), self.size
+        order = draw.permutation(count)
+        near, far = draw.integers(0, self.reach + 1, (2, count, 2))
+        corners = self.reach + near - far  # of what is seen of each padded image
+        for begin in range(0, count, self.batch_size):
+            chosen = order[begin : begin + self.batch_size]
+            top, left = corners[chosen].T[:, :, None]
+            rows, columns = top + np.arange(height), left + np.arange(width)
+            seen = self.padded[chosen[:, None, None], rows[:, :, None], columns[:, None, :]]
+            yield seen, self.y[chosen]

@@ -1,0 +1,159 @@
+"""The batches of an epoch, from samples in memory or from an iterable, and validation splits."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from convlet.models.data import DataAdapter, Rows, Samples, class_labels
+
+
+def is_arrays(x: Any) -> bool:
+    """Whether x is data in memory rather than an iterable of batches."""
+    return isinstance(x, (list, tuple, dict)) or hasattr(x, "__array__")
+
+
+class Batches:
+    """The batches of an epoch: pairs of (Samples, rows)."""
+
+    batch_size: int
+    steps: int | None  # batches in an epoch, where known
+    count: int | None  # samples in an epoch, where known
+
+    def epoch(self, order: np.random.Generator | None) -> Iterator[tuple[Samples, Rows]]:
+        """One epoch; ``order`` shuffles it."""
+        raise NotImplementedError
+
+
+class ArrayBatches(Batches):
+    """Batches of samples in memory. Nothing is copied: a batch is a list of rows.
+
+    Args:
+        rows: of the samples that belong to the set; None for all.
+        steps: batches in an epoch; None for all there are.
+    """
+
+    def __init__(
+        self,
+        owner: str,
+        samples: Samples,
+        batch_size: int,
+        rows: Rows | None = None,
+        steps: int | None = None,
+    ):
+        self.samples, self.batch_size = samples, batch_size
+        self.rows = np.arange(len(samples), dtype=np.int64) if rows is None else rows
+        available = -(-len(self.rows) // batch_size)
+        if steps is not None and steps > available:
+            raise ValueError(
+                f"{owner}: expected at most {available} steps of {batch_size} from "
+                f"{len(self.rows)} samples, got {steps}"
+            )
+        self.steps = available if steps is None else steps
+        self.count = min(len(self.rows), self.steps * batch_size)
+
+    def epoch(self, order: np.random.Generator | None) -> Iterator[tuple[Samples, Rows]]:
+        rows = self.rows if order is None else self.rows[order.permutation(len(self.rows))]
+        for begin in range(0, self.count, self.batch_size):
+            yield self.samples, rows[begin : begin + self.batch_size]
+
+
+class IterableBatches(Batches):
+    """Batches that an iterable gives as (x, y) or (x, y, sample_weight). An epoch is one pass, or
+    ``steps`` batches of an endless one."""
+
+    def __init__(
+        self, adapter: DataAdapter, iterable: Iterable[Any], class_weight: Any, steps: int | None
+    ):
+        self.adapter, self.iterable, self.class_weight = adapter, iterable, class_weight
+        self.batch_size, self.count = 1, None
+        self._limit = steps
+        self.steps = len(iterable) if steps is None and hasattr(iterable, "__len__") else steps
+        self._running: Iterator[Any] | None = None
+
+    def epoch(self, order: np.random.Generator | None) -> Iterator[tuple[Samples, Rows]]:
+        owner = self.adapter.owner
+        iterator = self._running
+        if iterator is None:
+            iterator = _pass_over(self.iterable)
+        taken = 0
+        while self._limit is None or taken < self._limit:
+            try:
+                batch = next(iterator)
+            except StopIteration:
+                if self._limit is not None:
+                    # A pass ended in the middle of an epoch: go on from the start, if there is one.
+                    iterator = _pass_over(self.iterable)
+                    batch = next(iterator, None)
+                else:
+                    batch = None
+                if batch is None:
+                    break
+            yield self._batch(batch)
+            taken += 1
+        if taken == 0 or (self._limit is not None and taken < self._limit):
+            wanted = "at least one batch" if self._limit is None else f"{self._limit} batches"
+            raise ValueError(
+                f"{owner}: x: expected {wanted} for an epoch, the data ran out at {taken}"
+            )
+        self._running = iterator if self._limit is not None else None
+        if self._limit is None and hasattr(self.iterable, "on_epoch_end"):
+            self.iterable.on_epoch_end()
+
+    def _batch(self, batch: Any) -> tuple[Samples, Rows]:
+        owner = self.adapter.owner
+        if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
+            raise ValueError(
+                f"{owner}: x: expected batches (x, y) or (x, y, sample_weight), "
+                f"got {type(batch).__name__}"
+            )
+        samples = self.adapter.samples(
+            batch[0], batch[1], batch[2] if len(batch) == 3 else None, self.class_weight
+        )
+        self.batch_size = max(self.batch_size, len(samples))
+        return samples, np.arange(len(samples), dtype=np.int64)
+
+
+def _pass_over(iterable: Any) -> Iterator[Any]:
+    """One pass: by iter(), or by index for an object with __len__ and __getitem__ only."""
+    if hasattr(iterable, "__iter__"):
+        return iter(iterable)
+    return (iterable[i] for i in range(len(iterable)))
+
+
+def split_rows(samples: Samples, fraction: Any, stratify: bool, seed: int) -> tuple[Rows, Rows]:
+    """(training rows, validation rows): shuffled, seeded and, with ``stratify``, with the same
+    share of every class of the first targets in both."""
+    from convlet.data import stratified_split
+
+    if isinstance(fraction, bool) or not isinstance(fraction, (int, float)) or not 0 < fraction < 1:
+        raise ValueError(f"fit: validation_split: expected a number in [0, 1), got {fraction!r}")
+    one_class = np.zeros(len(samples), np.int64)
+    labels = class_labels(samples.truths[0]) if stratify else None
+    train, held = stratified_split(one_class if labels is None else labels, float(fraction), seed)
+    if len(held) == 0:  # no class has two samples
+        train, held = stratified_split(one_class, float(fraction), seed)
+    if len(held) == 0 or len(train) == 0:
+        raise ValueError(
+            f"fit: validation_split: {fraction} of {len(samples)} samples leaves {len(train)} to "
+            f"train on and {len(held)} to validate with"
+        )
+    return train.astype(np.int64), held.astype(np.int64)
+
+
+def peek(iterable: Any, owner: str) -> tuple[Any, Any]:
+    """The first x that an iterable gives, and the iterable with nothing lost."""
+    iterator = iter(iterable)
+    first = next(iterator, None)
+    if not isinstance(first, (tuple, list)) or len(first) not in (2, 3):
+        raise ValueError(
+            f"{owner}: x: expected batches (x, y) or (x, y, sample_weight), got {first!r}"
+        )
+    if iterator is not iterable:
+        return iterable, first[0]
+
+    def again() -> Any:
+        yield first
+        yield from iterator
+
+    return again(), first[0]

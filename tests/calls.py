@@ -1,0 +1,77 @@
+"""A correct call of every functional op, for the tests that go through all of them."""
+
+import numpy as np
+
+from convlet import ops
+
+
+def f32(*shape):
+    """Uniform random numbers in [0.1, 0.9), which suit every argument."""
+    return np.random.default_rng([*shape, 1]).uniform(0.1, 0.9, shape).astype(np.float32)
+
+
+# op: ({array: (value, layout, or None where any rank will do)}, {option: value}).
+CALLS = {
+    "conv2d": (
+        {"x": (f32(2, 5, 5, 4), "(N,H,W,C)"), "weight": (f32(3, 3, 4, 6), "(R,S,C/groups,K)")}
+        | {"bias": (f32(6), "(K,)")},
+        {},
+    ),
+    "conv2d_backward_input": (
+        {"dy": (f32(2, 3, 3, 6), "(N,P,Q,K)"), "weight": (f32(3, 3, 4, 6), "(R,S,C/groups,K)")},
+        {"input_shape": (2, 5, 5, 4)},
+    ),
+    "conv2d_backward_weight": (
+        {"dy": (f32(2, 3, 3, 6), "(N,P,Q,K)"), "x": (f32(2, 5, 5, 4), "(N,H,W,C)")},
+        {"kernel_size": 3},
+    ),
+    "conv2d_backward_bias": ({"dy": (f32(2, 3, 3, 6), "(N,P,Q,K)")}, {}),
+    "dense": (
+        {"x": (f32(2, 5), "(N,I)"), "weight": (f32(5, 6), "(I,O)"), "bias": (f32(6), "(O,)")},
+        {},
+    ),
+    "dense_backward": (
+        {"dy": (f32(2, 6), "(N,O)"), "x": (f32(2, 5), "(N,I)"), "weight": (f32(5, 6), "(I,O)")},
+        {},
+    ),
+    "max_pool2d": ({"x": (f32(2, 6, 6, 4), "(N,H,W,C)")}, {}),
+    "max_pool2d_backward": (
+        {"dy": (f32(2, 3, 3, 4), "(N,P,Q,C)"), "x": (f32(2, 6, 6, 4), "(N,H,W,C)")},
+        {},
+    ),
+    "avg_pool2d": ({"x": (f32(2, 6, 6, 4), "(N,H,W,C)")}, {}),
+    "avg_pool2d_backward": (
+        {"dy": (f32(2, 3, 3, 4), "(N,P,Q,C)")},
+        {"input_shape": (2, 6, 6, 4)},
+    ),
+    "softmax_cross_entropy": (
+        {
+            "logits": (f32(2, 5), "(N,C)"),
+            "labels": (np.zeros(2, np.int64), None),
+            "class_weight": (f32(5), "(C,)"),
+        },
+        {},
+    ),
+    "sigmoid_cross_entropy": ({"logits": (f32(2, 5), None), "targets": (f32(2, 5), None)}, {}),
+    "mean_squared_error": ({"pred": (f32(2, 5), None), "target": (f32(2, 5), None)}, {}),
+    "dropout": ({"x": (f32(2, 5), None)}, {"seed": 1}),
+    "softmax": ({"x": (f32(2, 5), None)}, {}),
+    "log_softmax": ({"x": (f32(2, 5), None)}, {}),
+    "softmax_backward": ({"dy": (f32(2, 5), None), "y": (f32(2, 5), None)}, {}),
+    "log_softmax_backward": ({"dy": (f32(2, 5), None), "y": (f32(2, 5), None)}, {}),
+    "add": ({"a": (f32(2, 5), None), "b": (f32(2, 5), None)}, {}),
+    "multiply": ({"a": (f32(2, 5), None), "b": (f32(2, 5), None)}, {}),
+}
+for name in ("relu", "sigmoid", "tanh"):
+    CALLS[name] = ({"x": (f32(2, 5), None)}, {})
+    CALLS[f"{name}_backward"] = ({"dy": (f32(2, 5), None), "y": (f32(2, 5), None)}, {})
+for name in ("gelu", "silu"):
+    CALLS[name] = ({"x": (f32(2, 5), None)}, {})
+    CALLS[f"{name}_backward"] = ({"dy": (f32(2, 5), None), "x": (f32(2, 5), None)}, {})
+
+
+def call(op, **replaced):
+    """The op's correct call with some of its arguments replaced."""
+    arrays, options = CALLS[op]
+    arguments = {name: array for name, (array, _) in arrays.items()} | options | replaced
+    return getattr(ops, op)(**arguments)

@@ -1,0 +1,307 @@
+"""Graphs for the tests of plans, and the same computed op by op with the functional ops.
+
+`Net` builds a `_core.Graph` with random parameters and remembers what it built, so that `forward`
+and `backward` can do with `convlet.ops` what a plan does in one call: gradients that reach a value
+or a parameter from several places are added in the order of a plan (losses first, then nodes
+backwards).
+"""
+
+import numpy as np
+
+from convlet import _core, ops
+
+NEEDS_INPUT = ("gelu", "silu")
+
+
+class Net:
+    def __init__(self, seed=0):
+        self.graph = _core.Graph()
+        self.rng = np.random.default_rng(seed)
+        self.inputs, self.outputs, self.nodes = [], [], []
+        self.parameters, self.trainable = [], []
+
+    def input(self, *shape):
+        value = self.graph.input(f"input{len(self.inputs)}", shape)
+        self.inputs.append(value)
+        return value
+
+    def parameter(self, *shape, scale=None, **options):
+        """A new parameter's id; its values are normal with variance 2 / fan-in, or `scale`."""
+        fan_in = int(np.prod(shape[:-1])) or 1
+        scale = np.sqrt(2 / fan_in) if scale is None else scale
+        self.parameters.append((scale * self.rng.standard_normal(shape)).astype(np.float32))
+        self.trainable.append(options.get("trainable", True))
+        return self.graph.parameter(f"p{len(self.parameters) - 1}", shape, **options)
+
+    def node(self, op, *inputs, parameters=(), **attributes):
+        name = f"{op}{len(self.nodes)}"
+        value = self.graph.node(op, name, inputs, parameters, attributes)
+        self.nodes.append((op, inputs, parameters, attributes, value))
+        return value
+
+    def conv2d(self, x, channels, size=3, groups=1, bias=True, **attributes):
+        c = self.graph.shape(x)[-1]
+        parameters = [self.parameter(size, size, c // groups, channels)]
+        if bias:
+            parameters.append(self.parameter(channels, scale=0.1))
+        return self.node("conv2d", x, parameters=parameters, groups=groups, **attributes)
+
+    def dense(self, x, units, bias=True, **attributes):
+        parameters = [self.parameter(self.graph.shape(x)[-1], units)]
+        if bias:
+            parameters.append(self.parameter(units, scale=0.1))
+        return self.node("dense", x, parameters=parameters, **attributes)
+
+    def flatten(self, x):
+        return self.node("reshape", x, shape=[int(np.prod(self.graph.shape(x)))])
+
+    def output(self, value):
+        self.graph.output(value)
+        self.outputs.append(value)
+        return value
+
+    def state(self, optimizer=None):
+        state = _core.State(self.graph)
+        for i, values in enumerate(self.parameters):
+            state.set(i, values)
+        state.set_optimizer(optimizer or {"kind": "sgd"})
+        return state
+
+    def data(self, n, seed=1):
+        """A random array for each input."""
+        rng = np.random.default_rng(seed)
+        return [
+            rng.standard_normal((n, *self.graph.shape(value))).astype(np.float32)
+            for value in self.inputs
+        ]
+
+    # ------------------------------------------------------------ op by op
+
+    def forward(self, inputs, *, train=False, seed=0, step=0):
+        """{value: array}; what the activation of a conv2d or dense reads is at (value, "z")."""
+        values = dict(zip(self.inputs, inputs, strict=True))
+        for op, node_inputs, parameters, attributes, value in self.nodes:
+            x = [values[i] for i in node_inputs]
+            p = [self.parameters[i] for i in parameters]
+            activation = attributes.get("activation")
+            if op == "dropout":
+                rate = attributes["rate"] if train else 0.0
+                y = _core.dropout(x[0], rate, seed, step, value, None) if rate else x[0]
+            else:
+                y = FORWARD[op](x, p, attributes)
+            if op in ("conv2d", "dense") and activation:
+                values[value, "z"] = y
+                y = getattr(ops, activation)(y)
+            values[value] = y
+        return values
+
+    def loss(self, values, spec, target):
+        """(the loss, the value that its gradient belongs to, that gradient)."""
+        output = self.outputs[spec.get("output", 0)]
+        kind, logits = spec["kind"], spec.get("from_logits", False)
+        smoothing = spec.get("label_smoothing", 0.0)
+        op, node_inputs, _, attributes, _ = next(n for n in self.nodes if n[-1] == output)
+        key = output
+        if kind == "softmax_cross_entropy":
+            if not logits:
+                assert op == "softmax"
+                key = node_inputs[0]
+            z = values[key]
+            rows = z.reshape(-1, z.shape[-1])
+            t = target.reshape(-1) if spec.get("integer_labels") else target.reshape(rows.shape)
+            loss, dz = ops.softmax_cross_entropy(
+                rows, t, label_smoothing=smoothing, return_grad=True
+            )
+            return loss, key, dz.reshape(z.shape)
+        if kind == "binary_cross_entropy" and (logits or attributes.get("activation") == "sigmoid"):
+            kind = "sigmoid_cross_entropy"
+            if not logits:
+                key = (output, "z") if op in ("conv2d", "dense") else node_inputs[0]
+        loss, dz = _core.elementwise_loss(kind, values[key], target, smoothing, "mean", True)
+        return loss, key, dz
+
+    def needs_gradient(self):
+        needs = set()
+        for _, inputs, parameters, _, value in self.nodes:
+            if any(self.trainable[p] for p in parameters) or needs.intersection(inputs):
+                needs |= {value, (value, "z")}
+        return needs
+
+    def backward(self, values, gradients, *, seed=0, step=0):
+        """The gradient of each parameter (None where there is none), from [(value, gradient)]."""
+        needs = self.needs_gradient()
+        d, dp = {}, [None] * len(self.parameters)
+
+        def add(table, key, share):
+            table[key] = share if table[key] is None else ops.add(table[key], share)
+
+        for key, gradient in gradients:
+            if key in needs:
+                d.setdefault(key, None)
+                add(d, key, gradient)
+        for op, inputs, parameters, attributes, value in reversed(self.nodes):
+            dy = d.get(value)
+            activation = attributes.get("activation")
+            if op in ("conv2d", "dense") and activation:
+                if dy is not None:
+                    other = values[(value, "z") if activation in NEEDS_INPUT else value]
+                    share = getattr(ops, f"{activation}_backward")(dy, other)
+                    d.setdefault((value, "z"), None)
+                    add(d, (value, "z"), share)
+                dy = d.get((value, "z"))
+            if dy is None:
+                continue
+            x = [values[i] for i in inputs]
+            p = [self.parameters[i] for i in parameters]
+            if op == "dropout":
+                rate = attributes["rate"]
+                dx = _core.dropout(dy, rate, seed, step, value, None) if rate else dy
+                dxs, dps = [dx], []
+            else:
+                dxs, dps = BACKWARD[op](dy, x, p, values[value], attributes)
+            for i, share in zip(parameters, dps, strict=True):
+                if self.trainable[i]:
+                    add(dp, i, share)
+            for i, share in zip(inputs, dxs, strict=True):
+                if i in needs:
+                    d.setdefault(i, None)
+                    add(d, i, share)
+        return dp
+
+
+def conv_options(attributes):
+    options = {k: attributes[k] for k in ("stride", "dilation", "groups") if k in attributes}
+    for key in ("stride", "dilation"):
+        if key in options:
+            options[key] = tuple(options[key])
+    options["padding"] = attributes.get("padding", "valid")
+    if "pad" in attributes:
+        top, bottom, left, right = attributes["pad"]
+        options["padding"] = ((top, bottom), (left, right))
+    return options
+
+
+def pool_options(attributes):
+    options = {"pool_size": tuple(attributes["pool_size"])}
+    options |= {k: attributes[k] for k in ("ceil_mode", "count_include_pad") if k in attributes}
+    if "stride" in attributes:
+        options["stride"] = tuple(attributes["stride"])
+    return options | {"padding": attributes.get("padding", "valid")}
+
+
+def dense_forward(x, p, attributes):
+    x = x[0]
+    bias = p[1] if len(p) > 1 else None
+    y = ops.dense(x.reshape(-1, x.shape[-1]), p[0], bias)
+    return y.reshape(*x.shape[:-1], y.shape[-1])
+
+
+def dense_backward(dy, x, p, y, attributes):
+    x = x[0]
+    dx, dw, db = ops.dense_backward(dy.reshape(-1, dy.shape[-1]), x.reshape(-1, x.shape[-1]), p[0])
+    return [dx.reshape(x.shape)], [dw, db][: len(p)]
+
+
+def conv2d_backward(dy, x, p, y, attributes):
+    options = conv_options(attributes)
+    dx = ops.conv2d_backward_input(dy, p[0], x[0].shape, **options)
+    dw = ops.conv2d_backward_weight(dy, x[0], p[0].shape[:2], **options)
+    return [dx], [dw, ops.conv2d_backward_bias(dy)][: len(p)]
+
+
+def multiply_backward(dy, x, p, y, attributes):
+    shares = []
+    for i in range(len(x)):
+        share = dy
+        for j, other in enumerate(x):
+            if j != i:
+                share = ops.multiply(share, other)
+        shares.append(share)
+    return shares, []
+
+
+def activation_backward(dy, x, p, y, attributes):
+    name = attributes["activation"]
+    return [getattr(ops, f"{name}_backward")(dy, x[0] if name in NEEDS_INPUT else y)], []
+
+
+def chain(op, x):
+    total = x[0]
+    for other in x[1:]:
+        total = op(total, other)
+    return total
+
+
+def axis_of(attributes):
+    axis = attributes.get("axis", -1)
+    return axis if axis < 0 else axis + 1
+
+
+def concatenate_backward(dy, x, p, y, attributes):
+    axis = axis_of(attributes)
+    ends = np.cumsum([value.shape[axis] for value in x])[:-1]
+    return [np.ascontiguousarray(part) for part in np.split(dy, ends, axis)], []
+
+
+def pad(x, attributes):
+    top, bottom, left, right = attributes["pad"]
+    return np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)))
+
+
+def crop(dy, x, attributes):
+    top, _, left, _ = attributes["pad"]
+    return np.ascontiguousarray(dy[:, top : top + x.shape[1], left : left + x.shape[2]])
+
+
+def global_pool(op, x):
+    return op(x, x.shape[1:3])[:, 0, 0]
+
+
+FORWARD = {
+    "conv2d": lambda x, p, a: ops.conv2d(x[0], *p, **conv_options(a)),
+    "dense": dense_forward,
+    "max_pool2d": lambda x, p, a: ops.max_pool2d(x[0], **pool_options(a)),
+    "avg_pool2d": lambda x, p, a: ops.avg_pool2d(x[0], **pool_options(a)),
+    "global_max_pool2d": lambda x, p, a: global_pool(ops.max_pool2d, x[0]),
+    "global_avg_pool2d": lambda x, p, a: global_pool(ops.avg_pool2d, x[0]),
+    "activation": lambda x, p, a: getattr(ops, a["activation"])(x[0]),
+    "softmax": lambda x, p, a: ops.softmax(x[0]),
+    "log_softmax": lambda x, p, a: ops.log_softmax(x[0]),
+    "reshape": lambda x, p, a: x[0].reshape(len(x[0]), *a["shape"]),
+    "add": lambda x, p, a: chain(ops.add, x),
+    "multiply": lambda x, p, a: chain(ops.multiply, x),
+    "scale": lambda x, p, a: np.float32(a["factor"]) * x[0] + np.float32(a.get("offset", 0)),
+    "concatenate": lambda x, p, a: np.concatenate(x, axis_of(a)),
+    "pad2d": lambda x, p, a: pad(x[0], a),
+}
+
+# (dy, inputs, parameters, y, attributes) -> (gradients of the inputs, of the parameters)
+BACKWARD = {
+    "conv2d": conv2d_backward,
+    "dense": dense_backward,
+    "max_pool2d": lambda dy, x, p, y, a: (
+        [ops.max_pool2d_backward(dy, x[0], **pool_options(a))],
+        [],
+    ),
+    "avg_pool2d": lambda dy, x, p, y, a: (
+        [ops.avg_pool2d_backward(dy, x[0].shape, **pool_options(a))],
+        [],
+    ),
+    "global_max_pool2d": lambda dy, x, p, y, a: (
+        [ops.max_pool2d_backward(dy[:, None, None], x[0], x[0].shape[1:3])],
+        [],
+    ),
+    "global_avg_pool2d": lambda dy, x, p, y, a: (
+        [ops.avg_pool2d_backward(dy[:, None, None], x[0].shape, x[0].shape[1:3])],
+        [],
+    ),
+    "activation": activation_backward,
+    "softmax": lambda dy, x, p, y, a: ([ops.softmax_backward(dy, y)], []),
+    "log_softmax": lambda dy, x, p, y, a: ([ops.log_softmax_backward(dy, y)], []),
+    "reshape": lambda dy, x, p, y, a: ([dy.reshape(x[0].shape)], []),
+    "add": lambda dy, x, p, y, a: ([dy] * len(x), []),
+    "multiply": multiply_backward,
+    "scale": lambda dy, x, p, y, a: ([np.float32(a["factor"]) * dy], []),
+    "concatenate": concatenate_backward,
+    "pad2d": lambda dy, x, p, y, a: ([crop(dy, x[0], a)], []),
+}
