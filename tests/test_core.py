@@ -1,12 +1,12 @@
-"""Graph, State and Plan as the compiled module gives them to Python: bad arguments and shared use."""
+"""Graph, State and Plan as the compiled module gives them: bad arguments and shared use."""
 
 import sys
 import threading
 
 import numpy as np
 import pytest
-from calls import CALLS, call, f32
 
+from calls import CALLS, call, f32
 from convlet import _core
 
 LOSS = {"kind": "softmax_cross_entropy", "integer_labels": True, "from_logits": True}
@@ -99,7 +99,7 @@ class TestState:
         with pytest.raises(ValueError, match=r"State.get_slot: expected a slot in \[0,0\), got 0"):
             state.get_slot(0, 0)
         state.set_optimizer({"kind": "adam"})
-        assert state.slot_names() == ["momentum", "velocity"] or len(state.slot_names()) == 2
+        assert len(state.slot_names()) == 2
         with pytest.raises(ValueError, match=r"State.set_slot: expected a slot in \[0,2\), got 2"):
             state.set_slot(2, 0, f32(4, 3))
         with pytest.raises(ValueError, match="expected a trainable parameter, got dense/bias"):
@@ -118,11 +118,13 @@ class TestState:
         ],
     )
     def test_optimizer(self, state, spec, exception):
-        with pytest.raises(exception, match=r"optimizer.*got|optimizer: unknown"):
+        with pytest.raises(exception, match=r"(optimizer|sgd|adam): (expected .* got|unknown)"):
             state.set_optimizer(spec)
 
     def test_device(self, graph):
-        with pytest.raises(ValueError, match='State: expected device "cpu", got "cuda"'):
+        with pytest.raises(ValueError, match='State: expected device .* got "tpu"'):
+            _core.State(graph, "tpu")
+        with pytest.raises(ValueError, match="State: .*built without CUDA"):
             _core.State(graph, "cuda")
 
     def test_updates(self, state):

@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 OPS = (
     "activation",
     "conv2d",
+    "core",
     "dense",
     "dropout",
     "elementwise_loss",
@@ -25,6 +26,7 @@ OPS = (
     "rows",
     "softmax",
     "softmax_cross_entropy",
+    "threads",
 )
 
 

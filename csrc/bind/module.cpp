@@ -7,6 +7,7 @@
 #include <chrono>
 
 #include "bind/bind.h"
+#include "bind/gil.h"
 #include "core/cpu_count.h"
 #include "core/error.h"
 #include "cpu/device.h"
@@ -30,7 +31,7 @@ void translate(std::exception_ptr pointer) {
 
 // The best of some runs of a few milliseconds, in 10^9 float operations per second.
 double fma_peak() {
-  py::gil_scoped_release unlocked;
+  ReleasedGil unlocked;
   Device& device = cpu_device();
   const std::int64_t pieces = 50 * device.context().threads();
   double best = 0;
@@ -75,6 +76,7 @@ PYBIND11_MODULE(_core, module) {
   module.doc() = "The compiled part of convlet; use it through the package.";
   module.attr("__version__") = CONVLET_VERSION;
   py::register_local_exception_translator(translate);
+  watch_shutdown();
   bind_device(module);
   bind_linear(module);
   bind_pool2d(module);

@@ -11,6 +11,7 @@
 
 #include "bind/arrays.h"
 #include "bind/bind.h"
+#include "bind/gil.h"
 #include "bind/options.h"
 
 namespace convlet::bind {
@@ -107,7 +108,7 @@ struct BoundState {
 // f() with the GIL released and the state locked.
 template <class F>
 auto locked(BoundState& bound, F&& f) {
-  py::gil_scoped_release unlocked;
+  ReleasedGil unlocked;
   std::lock_guard<std::mutex> lock(bound.mutex);
   return f();
 }

@@ -1,7 +1,6 @@
 // How a functional op runs: on the CPU device, with the GIL released, in workspace of its thread.
 #pragma once
-#include <pybind11/pybind11.h>
-
+#include "bind/gil.h"
 #include "cpu/device.h"
 #include "ops/kernels.h"
 
@@ -38,7 +37,7 @@ class Workspace {
 // sets meanwhile takes effect at the next.
 template <class Kernel>
 void run(Kernel&& kernel) {
-  pybind11::gil_scoped_release unlocked;
+  ReleasedGil unlocked;
   Device& device = cpu_device();
   kernel(device.kernels(), device.context());
 }
@@ -46,7 +45,7 @@ void run(Kernel&& kernel) {
 // kernel(kernels, context, workspace), with workspace of bytes(kernels, context.threads()).
 template <class Bytes, class Kernel>
 void run(Bytes&& bytes, Kernel&& kernel) {
-  pybind11::gil_scoped_release unlocked;
+  ReleasedGil unlocked;
   Device& device = cpu_device();
   const Kernels& kernels = device.kernels();
   Context& context = device.context();

@@ -35,8 +35,9 @@ double quota_v1(const std::string& directory) {
   return quota / period;
 }
 
-// The smallest limit of the group at `path` below `mount` and of its parents. In a container the path
-// may be the host's while the mount shows the container's own group: the parents end at the mount.
+// The smallest limit of the group at `path` below `mount` and of its parents. In a container the
+// path may be the host's while the mount shows the container's own group: the parents end at the
+// mount.
 template <class Quota>
 double smallest_quota(const std::string& mount, std::string path, Quota quota) {
   double smallest = 0;

@@ -1,9 +1,13 @@
 #include "core/thread_pool.h"
 
+#include <pthread.h>
+#include <signal.h>
+
 #include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <exception>
+#include <memory>
 #include <mutex>
 #include <system_error>
 #include <thread>
@@ -11,9 +15,6 @@
 
 #include "core/cpu_count.h"
 #include "core/error.h"
-
-#include <pthread.h>
-#include <signal.h>
 #if defined(__linux__)
 #include <linux/futex.h>
 #include <sched.h>
@@ -57,7 +58,8 @@ class Signal {
         }
       } while (std::chrono::steady_clock::now() < deadline);
     }
-    // Whoever changes the value after this line sees the sleeper; before it, the sleeper sees the change.
+    // Whoever changes the value after this line sees the sleeper; before it, the sleeper sees the
+    // change.
     sleepers_.fetch_add(1);
     sleep_while(old);
     sleepers_.fetch_sub(1);
@@ -74,14 +76,18 @@ class Signal {
     while (value.load() == old)
       syscall(SYS_futex, &value, FUTEX_WAIT_PRIVATE, old, nullptr, nullptr, 0);
   }
-  void wake_sleepers() { syscall(SYS_futex, &value, FUTEX_WAKE_PRIVATE, 1 << 30, nullptr, nullptr, 0); }
+  void wake_sleepers() {
+    syscall(SYS_futex, &value, FUTEX_WAKE_PRIVATE, 1 << 30, nullptr, nullptr, 0);
+  }
 #else
   void sleep_while(std::uint32_t old) {
     std::unique_lock<std::mutex> lock(mutex_);
     changed_.wait(lock, [&] { return value.load() != old; });
   }
   void wake_sleepers() {
-    { std::lock_guard<std::mutex> lock(mutex_); }  // a sleeper is now either waiting or past its check
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+    }  // a sleeper is now either waiting or past its check
     changed_.notify_all();
   }
   std::mutex mutex_;
@@ -189,8 +195,8 @@ struct alignas(kCacheLine) ThreadPool::Worker {
 };
 
 struct ThreadPool::Workers {
-  // Who is in the job: `gate` counts the workers inside; once kClosed is set nobody may enter. The job
-  // does not change while the gate is open or anyone is inside.
+  // Who is in the job: `gate` counts the workers inside; once kClosed is set nobody may enter. The
+  // job does not change while the gate is open or anyone is inside.
   static constexpr std::uint32_t kClosed = 1u << 31;
 
   Job job;
@@ -219,6 +225,7 @@ struct ThreadPool::Workers {
 
   // Makes sure that there are `count` workers; fewer when the system refuses more.
   void grow(int count) {
+    if (static_cast<int>(workers.size()) >= count) return;
     BlockedSignals blocked;
     while (static_cast<int>(workers.size()) < count) {
       auto worker = std::make_unique<Worker>();
@@ -283,10 +290,12 @@ ThreadPool& ThreadPool::instance() {
   return pool;
 }
 
-ThreadPool::ThreadPool() { pthread_atfork(nullptr, nullptr, &forget_workers_after_fork); }
+ThreadPool::ThreadPool() {
+  pthread_atfork(nullptr, nullptr, &forget_workers_after_fork);
+}
 
-// A thread that still computes while the process exits keeps its workers; from here on every other job
-// is run by its caller.
+// A thread that still computes while the process exits keeps its workers; from here on every other
+// job is run by its caller.
 ThreadPool::~ThreadPool() {
   if (busy_.exchange(true)) return;
   delete workers_;

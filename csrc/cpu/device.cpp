@@ -1,5 +1,8 @@
 #include "cpu/device.h"
 
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
@@ -10,9 +13,6 @@
 #include "core/error.h"
 #include "core/thread_pool.h"
 #include "cpu/table.h"
-
-#include <sys/mman.h>
-#include <unistd.h>
 #if defined(__x86_64__)
 #include <cpuid.h>
 #endif
@@ -21,7 +21,8 @@ namespace convlet {
 namespace {
 
 constexpr std::size_t kAlignment = 64;
-// The first touch of memory in 4 KB pages costs more than most kernels; large blocks ask for huge ones.
+// The first touch of memory in 4 KB pages costs more than most kernels; large blocks ask for huge
+// ones.
 constexpr std::size_t kHugePage = std::size_t{2} << 20;
 
 std::string brand() {
@@ -34,7 +35,8 @@ std::string brand() {
   std::string name(reinterpret_cast<const char*>(words), sizeof words);
   name.erase(std::min(name.find('\0'), name.size()));
   std::size_t begin = name.find_first_not_of(' ');
-  return begin == std::string::npos ? "x86-64" : name.substr(begin, name.find_last_not_of(' ') + 1 - begin);
+  return begin == std::string::npos ? "x86-64"
+                                    : name.substr(begin, name.find_last_not_of(' ') + 1 - begin);
 #elif defined(__aarch64__)
   return "64-bit ARM";
 #else
@@ -44,8 +46,9 @@ std::string brand() {
 
 std::uint64_t physical_memory() {
   long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
-  return pages > 0 && size > 0 ? static_cast<std::uint64_t>(pages) * static_cast<std::uint64_t>(size)
-                               : UINT64_MAX;
+  return pages > 0 && size > 0
+             ? static_cast<std::uint64_t>(pages) * static_cast<std::uint64_t>(size)
+             : UINT64_MAX;
 }
 
 class CpuDevice final : public Device {
@@ -89,7 +92,8 @@ class CpuDevice final : public Device {
   }
 };
 
-// 0 until someone asks: an invalid CONVLET_NUM_THREADS is an error of the first use, not of the import.
+// 0 until someone asks: an invalid CONVLET_NUM_THREADS is an error of the first use, not of the
+// import.
 std::atomic<int> chosen_threads{0};
 
 }  // namespace

@@ -1,4 +1,5 @@
-// The CPU as a Device: aligned host memory, the thread pool, the table of the instruction set in use.
+// The CPU as a Device: aligned host memory, the thread pool, the table of the instruction set in
+// use.
 #pragma once
 #include "core/device.h"
 

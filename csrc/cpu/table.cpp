@@ -57,7 +57,9 @@ std::vector<std::string> supported_isas() {
   return names;
 }
 
-const Kernels& table_named(const std::string& name) { return find("isa", name); }
+const Kernels& table_named(const std::string& name) {
+  return find("isa", name);
+}
 
 const Kernels& table() {
   const Kernels* kernels = current.load(std::memory_order_acquire);
@@ -68,6 +70,8 @@ const Kernels& table() {
   return *kernels;
 }
 
-void set_table(const std::string& name) { current.store(&table_named(name)); }
+void set_table(const std::string& name) {
+  current.store(&table_named(name));
+}
 
 }  // namespace convlet::cpu

@@ -19,8 +19,8 @@ std::vector<std::string> supported_isas();
 // The table called `name`; ValueError that lists the choices when this machine or build lacks it.
 const Kernels& table_named(const std::string& name);
 
-// The table in use: the one that set_table chose, else the one that CONVLET_ISA names (ValueError as for
-// table_named), else the fastest one supported.
+// The table in use: the one that set_table chose, else the one that CONVLET_ISA names (ValueError
+// as for table_named), else the fastest one supported.
 const Kernels& table();
 void set_table(const std::string& name);
 

@@ -9,12 +9,16 @@ void check_number(const char* what, const Items& items, std::size_t expected) {
     value_error("plan: expected ", expected, " ", what, ", got ", items.size());
 }
 
-std::int64_t rows_of(const Tensor& data) { return data.shape.rank() ? data.shape[0] : 0; }
+std::int64_t rows_of(const Tensor& data) {
+  return data.shape.rank() ? data.shape[0] : 0;
+}
 
 // `name` as in "input 'image'".
-void check_data(const std::string& name, const Tensor& data, const Shape& sample, std::int64_t rows) {
+void check_data(const std::string& name, const Tensor& data, const Shape& sample,
+                std::int64_t rows) {
   if (data.shape.rank() == 0 || data.shape.without_front() != sample)
-    value_error(name, ": expected samples of shape ", sample, ", got an array of shape ", data.shape);
+    value_error(name, ": expected samples of shape ", sample, ", got an array of shape ",
+                data.shape);
   if (rows_of(data) != rows)
     value_error(name, ": expected ", rows, " rows as in the first input, got ", rows_of(data));
 }
@@ -27,7 +31,8 @@ void check_target(std::size_t index, const BatchTarget& target, const Tensor& da
     return;
   }
   if (data.dtype == DType::float32 || data.dtype == DType::float64)
-    type_error(name, ": expected integer labels (uint8, int32 or int64), got ", name_of(data.dtype));
+    type_error(name, ": expected integer labels (uint8, int32 or int64), got ",
+               name_of(data.dtype));
   Shape column = target.shape;
   if (column.rank() < Shape::kMaxRank) column.push_back(1);
   bool is_column = data.shape.rank() > 0 && data.shape.without_front() == column;
@@ -36,13 +41,13 @@ void check_target(std::size_t index, const BatchTarget& target, const Tensor& da
 
 void check_indices(const Batch& batch, std::int64_t rows) {
   if (!batch.indices) {
-    if (rows < batch.n)
-      value_error("plan: expected at least ", batch.n, " rows, got ", rows);
+    if (rows < batch.n) value_error("plan: expected at least ", batch.n, " rows, got ", rows);
     return;
   }
   for (std::int64_t i = 0; i < batch.n; ++i)
     if (batch.indices[i] < 0 || batch.indices[i] >= rows)
-      value_error("plan: indices[", i, "] is ", batch.indices[i], ", expected a row of [0,", rows, ")");
+      value_error("plan: indices[", i, "] is ", batch.indices[i], ", expected a row of [0,", rows,
+                  ")");
 }
 
 template <class Integer>
@@ -87,10 +92,14 @@ void check_batch(const Graph& graph, const Program& program, std::int64_t larges
 void read_labels(std::size_t index, const BatchTarget& target, const Batch& batch,
                  std::vector<std::int32_t>& labels) {
   switch (batch.targets[index].dtype) {
-    case DType::uint8: return read_labels_as<std::uint8_t>(index, target, batch, labels);
-    case DType::int32: return read_labels_as<std::int32_t>(index, target, batch, labels);
-    case DType::int64: return read_labels_as<std::int64_t>(index, target, batch, labels);
-    default: break;  // refused by check_batch
+    case DType::uint8:
+      return read_labels_as<std::uint8_t>(index, target, batch, labels);
+    case DType::int32:
+      return read_labels_as<std::int32_t>(index, target, batch, labels);
+    case DType::int64:
+      return read_labels_as<std::int64_t>(index, target, batch, labels);
+    default:
+      break;  // refused by check_batch
   }
 }
 

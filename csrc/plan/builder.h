@@ -1,5 +1,5 @@
-// Builder: what an op's lowering uses to add its steps to a Program. It knows which buffer holds each value
-// of the graph, and collects the gradients that flow back to it.
+// Builder: what an op's lowering uses to add its steps to a Program. It knows which buffer holds
+// each value of the graph, and collects the gradients that flow back to it.
 #pragma once
 #include <utility>
 #include <vector>
@@ -30,22 +30,24 @@ class Builder {
   // Forward. `value` is the buffer that holds a value; a view shares its input's buffer.
   BufferId value(int value) const { return values_[value]; }
   void set_value(int value, BufferId buffer) { values_[value] = buffer; }
-  // The value that a node's step writes, and the activation applied to it on the way: the node's own
-  // output and none, or those of the activation that is fused into the node.
+  // The value that a node's step writes, and the activation applied to it on the way: the node's
+  // own output and none, or those of the activation that is fused into the node.
   int output_of(const Node& node) const;
   Activation epilogue_of(const Node& node) const;
   // Memory for output_of(node).
   BufferId new_output(const Node& node);
   BufferId parameter(int id) const { return parameters_[id]; }
 
-  // Backward. A value needs a gradient when a trainable parameter is upstream of it (train mode only).
+  // Backward. A value needs a gradient when a trainable parameter is upstream of it (train mode
+  // only).
   bool needs_gradient(int value) const { return needs_gradient_[value]; }
   bool needs_parameter_gradient(int id) const;
   BufferId gradient(int value) const { return gradients_[value]; }
-  // Adds one consumer's share to the gradient of a value. The buffer may be another value's gradient
-  // too: it is only read from here on.
+  // Adds one consumer's share to the gradient of a value. The buffer may be another value's
+  // gradient too: it is only read from here on.
   void add_gradient(int value, BufferId share);
-  // Adds one use's share to the gradient of a parameter: write(buffer) adds the step that writes it.
+  // Adds one use's share to the gradient of a parameter: write(buffer) adds the step that writes
+  // it.
   template <class Write>
   void add_parameter_gradient(int id, Write write) {
     BufferId own = parameter_gradient(id);

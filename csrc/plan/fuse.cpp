@@ -31,9 +31,10 @@ ResolvedLoss resolve(const Graph& graph, std::size_t index, const LossSpec& spec
       value_error(where, ": expected an output with an axis of classes, got shape ()");
     if (!spec.from_logits) {
       if (!last || last->op != "softmax")
-        value_error(where, ": output '", graph.values()[loss.output].name,
-                    "' is not made by a softmax; end the model in a softmax, or compile the loss with"
-                    " from_logits=True");
+        value_error(
+            where, ": output '", graph.values()[loss.output].name,
+            "' is not made by a softmax; end the model in a softmax, or compile the loss with"
+            " from_logits=True");
       loss.input = last->inputs[0];
     }
     return loss;
@@ -43,7 +44,8 @@ ResolvedLoss resolve(const Graph& graph, std::size_t index, const LossSpec& spec
   if (spec.kind == "sigmoid_cross_entropy") {
     loss.elementwise = ElementwiseLoss::sigmoid_cross_entropy;
   } else if (spec.kind == "binary_cross_entropy") {
-    // On probabilities the gradient vanishes or overflows where they round to 0 or 1; on logits never.
+    // On probabilities the gradient vanishes or overflows where they round to 0 or 1; on logits
+    // never.
     bool logits = spec.from_logits || is_sigmoid(last);
     loss.elementwise =
         logits ? ElementwiseLoss::sigmoid_cross_entropy : ElementwiseLoss::binary_cross_entropy;
@@ -51,7 +53,8 @@ ResolvedLoss resolve(const Graph& graph, std::size_t index, const LossSpec& spec
   } else if (spec.kind == "mean_squared_error") {
     loss.elementwise = ElementwiseLoss::mean_squared_error;
   } else {
-    value_error("losses[", index, "]: expected one of softmax_cross_entropy, sigmoid_cross_entropy, ",
+    value_error("losses[", index,
+                "]: expected one of softmax_cross_entropy, sigmoid_cross_entropy, ",
                 "binary_cross_entropy, mean_squared_error, got '", spec.kind, "'");
   }
   return loss;

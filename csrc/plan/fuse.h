@@ -1,4 +1,5 @@
-// Which steps of a graph become one, and which values need gradients: decisions, before any lowering.
+// Which steps of a graph become one, and which values need gradients: decisions, before any
+// lowering.
 #pragma once
 #include <vector>
 
@@ -7,8 +8,8 @@
 
 namespace convlet {
 
-// A loss and the value that its kernel works on: the logits where the output is made of them by a softmax
-// or a sigmoid and the loss expects a probability, else the output itself.
+// A loss and the value that its kernel works on: the logits where the output is made of them by a
+// softmax or a sigmoid and the loss expects a probability, else the output itself.
 struct ResolvedLoss {
   LossSpec spec;
   bool softmax = false;  // softmax_cross_entropy; else `elementwise`
@@ -23,8 +24,8 @@ std::vector<ResolvedLoss> resolve_losses(const Graph& graph, const std::vector<L
 struct Fusion {
   // By node: the activation node that becomes its epilogue, or -1.
   std::vector<int> activation_of;
-  // By node: true for an activation that is another's epilogue, and for a softmax whose probabilities the
-  // loss kernel writes: it has no forward step of its own.
+  // By node: true for an activation that is another's epilogue, and for a softmax whose
+  // probabilities the loss kernel writes: it has no forward step of its own.
   std::vector<bool> absorbed;
   // By loss: true when its kernel writes the probabilities.
   std::vector<bool> writes_probabilities;

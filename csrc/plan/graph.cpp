@@ -9,8 +9,7 @@ namespace {
 
 void check_sizes(const char* what, const std::string& name, const Shape& shape) {
   for (std::int64_t size : shape)
-    if (size <= 0)
-      value_error(what, " '", name, "': expected positive sizes, got shape ", shape);
+    if (size <= 0) value_error(what, " '", name, "': expected positive sizes, got shape ", shape);
   checked_multiply(shape.elements(), sizeof(float), what);
 }
 
@@ -45,8 +44,7 @@ int Graph::add_node(const std::string& op, const std::string& name, const std::v
   const Lowering& lowering = lowering_of(name, op);
   if (!lowering.fuses_activation)
     return append({op, name, inputs, parameters, std::move(attributes), -1});
-  Activation activation =
-      activation_named(name.c_str(), attributes.text("activation", "linear"));
+  Activation activation = activation_named(name.c_str(), attributes.text("activation", "linear"));
   int value = append({op, name, inputs, parameters, without_activation(name, attributes), -1});
   if (activation == Activation::none) return value;
   std::map<std::string, Attribute> values{{"activation", std::string(name_of(activation))}};
@@ -58,7 +56,8 @@ int Graph::append(Node node) {
   auto check_ids = [&](const char* what, const std::vector<int>& ids, std::size_t size) {
     for (int id : ids)
       if (id < 0 || static_cast<std::size_t>(id) >= size)
-        value_error(node.name, ": there is no ", what, " ", id, " in this graph (it has ", size, ")");
+        value_error(node.name, ": there is no ", what, " ", id, " in this graph (it has ", size,
+                    ")");
   };
   check_ids("value", node.inputs, values_.size());
   check_ids("parameter", node.parameters, parameters_.size());
@@ -73,7 +72,8 @@ int Graph::append(Node node) {
 
 void Graph::add_output(int value) {
   if (value < 0 || static_cast<std::size_t>(value) >= values_.size())
-    value_error("output: there is no value ", value, " in this graph (it has ", values_.size(), ")");
+    value_error("output: there is no value ", value, " in this graph (it has ", values_.size(),
+                ")");
   outputs_.push_back(value);
 }
 

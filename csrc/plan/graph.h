@@ -1,6 +1,6 @@
-// Graph: what a model is before it is compiled. Values flow along edges, nodes compute them, parameters
-// are trained. Every shape here is per sample: the batch axis is added by a Plan. Shapes are inferred
-// and checked as nodes are added, by the same checks that the functional ops use.
+// Graph: what a model is before it is compiled. Values flow along edges, nodes compute them,
+// parameters are trained. Every shape here is per sample: the batch axis is added by a Plan. Shapes
+// are inferred and checked as nodes are added, by the same checks that the functional ops use.
 #pragma once
 #include <map>
 #include <string>
@@ -13,8 +13,8 @@ namespace convlet {
 
 using Attribute = std::variant<bool, std::int64_t, double, std::string, std::vector<std::int64_t>>;
 
-// A node's attributes, by name. The getters raise a ValueError that names the node when an attribute is
-// missing or has another type; those with a fallback accept a missing one.
+// A node's attributes, by name. The getters raise a ValueError that names the node when an
+// attribute is missing or has another type; those with a fallback accept a missing one.
 class Attributes {
  public:
   Attributes() = default;
@@ -67,10 +67,12 @@ struct Node {
 class Graph {
  public:
   int add_input(const std::string& name, const Shape& sample);
-  int add_parameter(const std::string& name, const Shape& shape, bool trainable, float l1, float l2);
-  // The value that the new node makes. ValueError that begins with the node's name for an unknown op,
-  // attributes, inputs or parameters that do not fit. An op with the attribute "activation" (conv2d,
-  // dense) becomes two nodes, the second an activation; a plan fuses them again where it may.
+  int add_parameter(const std::string& name, const Shape& shape, bool trainable, float l1,
+                    float l2);
+  // The value that the new node makes. ValueError that begins with the node's name for an unknown
+  // op, attributes, inputs or parameters that do not fit. An op with the attribute "activation"
+  // (conv2d, dense) becomes two nodes, the second an activation; a plan fuses them again where it
+  // may.
   int add_node(const std::string& op, const std::string& name, const std::vector<int>& inputs,
                const std::vector<int>& parameters, Attributes attributes);
   void add_output(int value);

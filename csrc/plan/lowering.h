@@ -19,31 +19,28 @@ struct Lowering {
   std::vector<const char*> attributes;  // that a node may have
   bool fuses_activation;                // takes the attribute "activation"; its kernel can apply it
 
-  // The shape of a sample of the output; Error that begins with the node's name when node does not fit.
+  // The shape of a sample of the output; Error that begins with the node's name when node does not
+  // fit.
   Shape (*infer)(const Graph&, const Node&);
   // Adds the steps that compute the node's output, or makes it a view of an input.
   void (*forward)(Builder&, const Node&);
-  // Adds the steps that turn the gradient of the output into those of inputs and parameters that need one.
+  // Adds the steps that turn the gradient of the output into those of inputs and parameters that
+  // need one.
   void (*backward)(Builder&, const Node&);
 };
 
 // ValueError that begins with `name` and lists the ops that there are.
 const Lowering& lowering_of(const std::string& name, const std::string& op);
 
-// ValueError unless the node has as many inputs and parameters as the op takes, and no other attributes.
+// ValueError unless the node has as many inputs and parameters as the op takes, and no other
+// attributes.
 void check_signature(const Lowering& lowering, const Node& node);
 
 // ValueError unless a sample of input 0 has `rank` axes, written in the message as `axes`.
 void check_rank(const Graph& graph, const Node& node, int rank, const char* axes);
 
-// The bias of conv2d and dense: its parameter, or -1; ValueError unless its shape is (channels,).
-int bias_of(const Graph& graph, const Node& node, std::int64_t channels);
-
-// Adds the step for the gradient of a bias whose layer has `rows` rows per sample, if it needs one.
-void add_bias_gradient(Builder& builder, const Node& node, std::int64_t rows, std::int64_t channels);
-
-// Most ops have one input and a kernel of n elements; y may take x's memory when `in_place`.
-// run(context, binding's kernels, elements, x, y).
+// Adds a step of one input, with `elements` per sample, whose output may take its memory:
+// run(context, kernels, elements of the batch, x, y).
 template <class RunElements>
 void add_elementwise(Builder& builder, const char* kernel, const std::string& layer,
                      std::int64_t elements, BufferId x, BufferId y, RunElements run) {
@@ -57,8 +54,8 @@ void add_elementwise(Builder& builder, const char* kernel, const std::string& la
   };
 }
 
-// The steps that belong to no node (lowering/loss.cpp, lowering/update.cpp). lower_losses also starts the
-// gradients of the values that the losses read.
+// The steps that belong to no node (lowering/loss.cpp, lowering/update.cpp). lower_losses also
+// starts the gradients of the values that the losses read.
 void lower_losses(Builder& builder, const std::vector<ResolvedLoss>& losses, const Fusion& fusion);
 void lower_metrics(Builder& builder, const std::vector<ResolvedLoss>& losses,
                    const std::vector<MetricSpec>& metrics);

@@ -8,7 +8,9 @@ namespace {
 
 constexpr std::int64_t kAlignment = 64;
 
-std::int64_t aligned(std::int64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+std::int64_t aligned(std::int64_t bytes) {
+  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+}
 
 // The first and last step that touch each buffer; first > last for one that is never touched.
 std::vector<Placement::Block> lifetimes(const Program& program, std::int64_t batch) {
@@ -39,8 +41,10 @@ bool in_arena(const Program& program, BufferId id) {
   return program.buffers[id].kind == Buffer::Kind::arena;
 }
 
-// Lets a step's output take over the memory of an input that dies there. `block` maps buffers to blocks.
-void take_over(const Program& program, std::vector<Placement::Block>& blocks, std::vector<int>& block) {
+// Lets a step's output take over the memory of an input that dies there. `block` maps buffers to
+// blocks.
+void take_over(const Program& program, std::vector<Placement::Block>& blocks,
+               std::vector<int>& block) {
   for (std::size_t s = 0; s < program.steps.size(); ++s) {
     for (const Step::Reuse& reuse : program.steps[s].reuses) {
       if (reuse.write == kNone || reuse.read == kNone) continue;
@@ -56,7 +60,8 @@ void take_over(const Program& program, std::vector<Placement::Block>& blocks, st
   }
 }
 
-// Gives each block of `order` the tightest gap that is free for its whole life, among those placed already.
+// Gives each block of `order` the tightest gap that is free for its whole life, among those placed
+// already.
 void place_best_fit(std::vector<Placement::Block>& blocks, std::vector<int> order,
                     std::vector<int>& placed) {
   std::stable_sort(order.begin(), order.end(),
@@ -116,7 +121,8 @@ Placement place(const Program& program, std::int64_t batch,
   place_best_fit(blocks, order, placed);
   Placement placement;
   placement.activations_bytes = top_of(blocks, placed);
-  placement.live_set_bytes = largest_live_set(blocks, placed, static_cast<int>(program.steps.size()));
+  placement.live_set_bytes =
+      largest_live_set(blocks, placed, static_cast<int>(program.steps.size()));
 
   // The workspace goes where the activations leave room, so that its cost is known apart.
   placement.workspace_of_step.assign(program.steps.size(), -1);

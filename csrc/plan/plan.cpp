@@ -16,16 +16,19 @@ struct Bound {
   std::vector<Run> steps;
 };
 
-// Bound step lists that are kept: the full batch, the last partial ones of training and validation data,
-// and some for callers whose batches vary.
+// Bound step lists that are kept: the full batch, the last partial ones of training and validation
+// data, and some for callers whose batches vary.
 constexpr std::size_t kMostBound = 8;
+
+// No version of a state: an error came between, so that the next run makes everything anew.
+constexpr int kNotReady = -1;
 
 }  // namespace
 
 struct Plan::Implementation {
   Implementation(const Graph& graph, State& state, const PlanOptions& options)
       : graph(graph), state(state), device(state.device()), options(options) {
-      make();
+    make();
   }
 
   const Graph graph;
@@ -36,7 +39,7 @@ struct Plan::Implementation {
   // What the program, its placement and its bound steps were made for.
   const Kernels* kernels = nullptr;
   Context* context = nullptr;
-  int state_version = -1;
+  int state_version = kNotReady;
 
   Program program;
   std::vector<std::int64_t> workspace;  // bytes, by step
@@ -48,14 +51,14 @@ struct Plan::Implementation {
   RandomStep random{};
   OptimizerStep update{};
 
-  std::int64_t last_n = -1;  // rows of the last batch, -1 when there is none
+  std::int64_t last_n = -1;                       // rows of the last batch, -1 when there is none
   std::vector<std::vector<std::int32_t>> labels;  // by target
   std::vector<std::vector<float>> scales;
 
   void make();
   void refresh();
+  bool measure_workspace(std::int64_t n);
   void place_memory();
-  void measure_workspace(std::int64_t n, bool* grown);
   const Bound& bind(std::int64_t n);
   void load(const Batch& batch);
   std::vector<double> run(const Batch& batch, double learning_rate);
@@ -67,30 +70,22 @@ struct Plan::Implementation {
 };
 
 void Plan::Implementation::make() {
+  state_version = kNotReady;
   last_n = -1;
-  bound.clear();
-  context = nullptr;  // until all is made: an error on the way is met again by the next run
   program = compile(graph, state, options);
   kernels = &device.kernels();
-  Context* fresh = &device.context();
-  workspace.assign(program.steps.size(), 0);
-  bool grown = false;
-  context = fresh;
-  try {
-    measure_workspace(options.batch, &grown);
-    place_memory();
-  } catch (...) {
-    context = nullptr;
-    throw;
-  }
+  context = &device.context();
   labels.assign(program.targets.size(), {});
   scales.assign(program.targets.size(), {});
   for (std::size_t i = 0; i < program.targets.size(); ++i) {
-    std::size_t rows = static_cast<std::size_t>(options.batch * program.targets[i].rows);
+    std::size_t rows =
+        static_cast<std::size_t>(checked_multiply(options.batch, program.targets[i].rows, "plan"));
     if (program.targets[i].integer_labels) labels[i].resize(rows);
     scales[i].resize(rows);
   }
-  state_version = state.version();
+  workspace.assign(program.steps.size(), 0);
+  measure_workspace(options.batch);
+  place_memory();
 }
 
 // Makes everything anew when the threads, the instruction set or the optimizer have changed.
@@ -100,18 +95,22 @@ void Plan::Implementation::refresh() {
     make();
 }
 
-void Plan::Implementation::measure_workspace(std::int64_t n, bool* grown) {
+bool Plan::Implementation::measure_workspace(std::int64_t n) {
+  bool grown = false;
   for (std::size_t s = 0; s < program.steps.size(); ++s) {
     if (!program.steps[s].workspace) continue;
     auto bytes =
         static_cast<std::int64_t>(program.steps[s].workspace(*kernels, n, context->threads()));
     if (bytes <= workspace[s]) continue;
     workspace[s] = bytes;
-    *grown = true;
+    grown = true;
   }
+  return grown;
 }
 
 void Plan::Implementation::place_memory() {
+  state_version = kNotReady;
+  last_n = -1;
   bound.clear();
   placement = place(program, options.batch, workspace);
   std::size_t bytes = static_cast<std::size_t>(placement.arena_bytes);
@@ -127,24 +126,26 @@ void Plan::Implementation::place_memory() {
       case Buffer::Kind::arena:
         if (block >= 0) addresses[id] = arena.data() + placement.blocks[block].offset;
         break;
-      case Buffer::Kind::parameter: addresses[id] = state.parameter(buffer.parameter); break;
-      case Buffer::Kind::gradient: addresses[id] = state.gradient(buffer.parameter); break;
+      case Buffer::Kind::parameter:
+        addresses[id] = state.parameter(buffer.parameter);
+        break;
+      case Buffer::Kind::gradient:
+        addresses[id] = state.gradient(buffer.parameter);
+        break;
     }
   }
+  state_version = state.version();
 }
 
 const Bound& Plan::Implementation::bind(std::int64_t n) {
   for (const Bound& b : bound)
     if (b.n == n) return b;
-  bool grown = false;  // a kernel may cut fewer rows into more parts
-  measure_workspace(n, &grown);
-  if (grown) place_memory();
+  if (measure_workspace(n)) place_memory();  // a kernel may cut fewer rows into more parts
   Bound fresh{n, {}};
   for (std::size_t s = 0; s < program.steps.size(); ++s) {
     int block = placement.workspace_of_step[s];
     void* space = block < 0 ? nullptr : arena.data() + placement.blocks[block].offset;
-    fresh.steps.push_back(
-        program.steps[s].bind({n, *kernels, addresses, space, &random, &update}));
+    fresh.steps.push_back(program.steps[s].bind({n, *kernels, addresses, space, &random, &update}));
   }
   if (bound.size() < kMostBound) {
     bound.push_back(std::move(fresh));
@@ -261,8 +262,8 @@ std::string Plan::Implementation::first_non_finite() {
     steps.steps[s](*context);
     for (BufferId id : step.writes)
       if (id != kNone && program.buffers[id].floats && !is_finite(id))
-        return concat(step.phase == std::string("loss") ? "loss of output '" : "layer '", step.layer,
-                      "'");
+        return concat(step.phase == std::string("loss") ? "loss of output '" : "layer '",
+                      step.layer, "'");
   }
   return "";
 }
@@ -279,14 +280,17 @@ std::vector<double> Plan::run(const Batch& batch, double learning_rate) {
 void Plan::output(int i, float* out) const {
   const Implementation& plan = *implementation_;
   if (i < 0 || static_cast<std::size_t>(i) >= plan.program.outputs.size())
-    value_error("plan: there is no output ", i, " (the graph has ", plan.program.outputs.size(), ")");
+    value_error("plan: there is no output ", i, " (the graph has ", plan.program.outputs.size(),
+                ")");
   if (plan.last_n < 0) value_error("plan: output needs a batch that has been run");
   BufferId id = plan.program.outputs[static_cast<std::size_t>(i)];
   plan.device.read(plan.addresses[id], out,
                    static_cast<std::size_t>(plan.program.buffers[id].bytes(plan.last_n)));
 }
 
-std::string Plan::first_non_finite() { return implementation_->first_non_finite(); }
+std::string Plan::first_non_finite() {
+  return implementation_->first_non_finite();
+}
 
 PlanMemory Plan::memory() const {
   const Implementation& plan = *implementation_;
@@ -304,7 +308,8 @@ PlanMemory Plan::memory() const {
 std::vector<StepInfo> Plan::steps() const {
   const Implementation& plan = *implementation_;
   std::vector<StepInfo> steps;
-  for (const Step& step : plan.program.steps) steps.push_back({step.phase, step.kernel, step.layer});
+  for (const Step& step : plan.program.steps)
+    steps.push_back({step.phase, step.kernel, step.layer});
   return steps;
 }
 

@@ -13,12 +13,14 @@ namespace convlet {
 enum class Mode { predict, test, train };
 
 struct LossSpec {
-  // "softmax_cross_entropy" | "sigmoid_cross_entropy" | "binary_cross_entropy" | "mean_squared_error"
+  // "softmax_cross_entropy" | "sigmoid_cross_entropy" | "binary_cross_entropy" |
+  // "mean_squared_error"
   std::string kind;
   int output = 0;               // index into Graph::outputs
   bool integer_labels = false;  // softmax_cross_entropy only
-  // When false the output is a probability. For softmax_cross_entropy it must then be made by a softmax,
-  // for binary_cross_entropy it may be made by a sigmoid; the loss is computed on the logits under it.
+  // When false the output is a probability. For softmax_cross_entropy it must then be made by a
+  // softmax, for binary_cross_entropy it may be made by a sigmoid; the loss is computed on the
+  // logits under it.
   bool from_logits = false;
   float label_smoothing = 0.0f;
   float weight = 1.0f;
@@ -42,8 +44,8 @@ struct PlanOptions {
 struct Batch {
   std::int64_t n = 0;
   const std::int64_t* indices = nullptr;
-  std::vector<Tensor> inputs;   // one per graph input: (M, sample...) of any DType
-  std::vector<Tensor> targets;  // one per loss: (M,) or (M,1) integers, or (M, sample...)
+  std::vector<Tensor> inputs;         // one per graph input: (M, sample...) of any DType
+  std::vector<Tensor> targets;        // one per loss: (M,) or (M,1) integers, or (M, sample...)
   std::vector<const float*> weights;  // none, or one per loss: (M,) or null
 };
 
@@ -72,10 +74,11 @@ class Plan {
   Plan(const Graph& graph, State& state, const PlanOptions& options);
   ~Plan();
 
-  // Forward (all modes), losses and metrics (test, train), backward and update (train) of one batch.
-  // Returns the total loss (with regularizers), the losses, the metrics: means over the batch; empty for
-  // predict. When the total is not finite, train stops before the update: neither parameters nor
-  // optimizer state have changed. ValueError when the batch does not fit, before any kernel runs.
+  // Forward (all modes), losses and metrics (test, train), backward and update (train) of one
+  // batch. Returns the total loss (with regularizers), the losses, the metrics: means over the
+  // batch; empty for predict. When the total is not finite, train stops before the update: neither
+  // parameters nor optimizer state have changed. ValueError when the batch does not fit, before any
+  // kernel runs.
   std::vector<double> run(const Batch& batch, double learning_rate);
 
   // Copies graph output i of the last batch to `out` (n * elements floats).

@@ -1,5 +1,5 @@
-// Program: what the lowering of a graph makes. Buffers of memory that has no address yet, and the steps that
-// read and write them, in the order in which they run.
+// Program: what the lowering of a graph makes. Buffers of memory that has no address yet, and the
+// steps that read and write them, in the order in which they run.
 #pragma once
 #include <functional>
 #include <string>
@@ -72,21 +72,21 @@ struct Result {
 
 // Where the targets of a loss and its samples' weights go.
 struct BatchTarget {
-  std::string output;      // the name of the graph output it belongs to
-  Shape shape;             // of the output, per sample; integer labels lack its last axis
+  std::string output;  // the name of the graph output it belongs to
+  Shape shape;         // of the output, per sample; integer labels lack its last axis
   bool integer_labels = false;
   std::int64_t classes = 0;  // of integer labels
-  std::int64_t rows = 1;   // rows of the loss kernel per sample
-  BufferId data = kNone;   // int32 labels or float32 values
-  BufferId scale = kNone;  // one float32 per row of the loss kernel: its weight / (n * rows)
+  std::int64_t rows = 1;     // rows of the loss kernel per sample
+  BufferId data = kNone;     // int32 labels or float32 values
+  BufferId scale = kNone;    // one float32 per row of the loss kernel: its weight / (n * rows)
 };
 
 struct Program {
   std::vector<Buffer> buffers;
   std::vector<Step> steps;
-  std::size_t forward_steps = 0;  // steps [0, forward_steps) end with the losses and metrics
-  std::vector<BufferId> inputs;   // by graph input
-  std::vector<BufferId> outputs;  // by graph output
+  std::size_t forward_steps = 0;     // steps [0, forward_steps) end with the losses and metrics
+  std::vector<BufferId> inputs;      // by graph input
+  std::vector<BufferId> outputs;     // by graph output
   std::vector<BatchTarget> targets;  // by loss
   std::vector<Result> losses, metrics, penalties;
   BufferId probe = kNone;  // one int64: the answer of first_non_finite

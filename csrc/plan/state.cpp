@@ -14,7 +14,9 @@ DeviceMemory zeros(Device& device, std::int64_t floats) {
   return memory;
 }
 
-float* floats(const DeviceMemory& memory) { return reinterpret_cast<float*>(memory.data()); }
+float* floats(const DeviceMemory& memory) {
+  return reinterpret_cast<float*>(memory.data());
+}
 
 }  // namespace
 
@@ -50,10 +52,13 @@ void State::check_fits(const Graph& graph) const {
   }
 }
 
-float* State::parameter(int id) const { return floats(parameters_) + offsets_[id]; }
+float* State::parameter(int id) const {
+  return floats(parameters_) + offsets_[id];
+}
 
 float* State::gradient(int id) const {
-  return gradients_.data() && offsets_[id] < trainable_ ? floats(gradients_) + offsets_[id] : nullptr;
+  return gradients_.data() && offsets_[id] < trainable_ ? floats(gradients_) + offsets_[id]
+                                                        : nullptr;
 }
 
 float* State::slot(int slot, int id) const {
@@ -81,8 +86,8 @@ void State::set_optimizer(const OptimizerSpec& spec, float clip_norm, float glob
     if (!(clip >= 0) || std::isinf(clip))
       value_error("optimizer: expected a clip norm of at least 0 (0 for none), got ", clip);
   if (clip_norm > 0 && global_clip_norm > 0)
-    value_error("optimizer: expected at most one of clip_norm and global_clip_norm, got ", clip_norm,
-                " and ", global_clip_norm);
+    value_error("optimizer: expected at most one of clip_norm and global_clip_norm, got ",
+                clip_norm, " and ", global_clip_norm);
   allocate_gradients();
   slots_ = zeros(device_, checked_multiply(trainable_, optimizer_slots(spec), "optimizer state"));
   spec_ = spec;

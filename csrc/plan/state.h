@@ -1,7 +1,8 @@
-// State: the memory of a graph that outlasts a step, shared by all its plans. Parameters, gradients and
-// each slot of optimizer state are flat buffers of one layout: the trainable parameters first, in the
-// graph's order, each aligned to 64 bytes, then the others. Threads that share a state take turns: whoever
-// gives it to several (csrc/bind) holds a lock around every use of it and of its plans.
+// State: the memory of a graph that outlasts a step, shared by all its plans. Parameters, gradients
+// and each slot of optimizer state are flat buffers of one layout: the trainable parameters first,
+// in the graph's order, each aligned to 64 bytes, then the others. Threads that share a state take
+// turns: whoever gives it to several (csrc/bind) holds a lock around every use of it and of its
+// plans.
 #pragma once
 #include <vector>
 
@@ -31,8 +32,8 @@ class State {
   void set(float* device_data, const float* values, std::int64_t count) const;
 
   void allocate_gradients();
-  // Chooses the optimizer and zeroes its slots and the count of updates. A clip of 0 is none; at most
-  // one of the two may be set.
+  // Chooses the optimizer and zeroes its slots and the count of updates. A clip of 0 is none; at
+  // most one of the two may be set.
   void set_optimizer(const OptimizerSpec& spec, float clip_norm, float global_clip_norm);
   bool has_optimizer() const { return has_optimizer_; }
   const OptimizerSpec& optimizer() const { return spec_; }
@@ -41,7 +42,8 @@ class State {
 
   std::int64_t updates = 0;  // how many updates have been applied; adam's t - 1
 
-  // Grows with every change of memory or optimizer: a plan that has seen another version binds again.
+  // Grows with every change of memory or optimizer: a plan that has seen another version binds
+  // again.
   int version() const { return version_; }
 
  private:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 Pair = tuple[int, int]
+Size2 = int | Pair
+Padding = int | Pair | tuple[Pair, Pair] | Literal["valid", "same"]
 
 
 def _index(op: str, name: str, value: Any, expected: str) -> int:
@@ -81,30 +83,33 @@ def pair(op: str, name: str, value: Any) -> Pair:
     return single, single
 
 
-def padding(op: str, value: Any) -> str | tuple[Pair, Pair]:
-    """An integer for all sides, (h, w), ((top, bottom), (left, right)), "valid" or "same"."""
+def sides(op: str, value: Any) -> str | tuple[Pair, Pair]:
+    """Padding: an integer, (h, w), ((top, bottom), (left, right)), "valid" or "same"."""
     if isinstance(value, str):
         if value not in ("valid", "same"):
             raise ValueError(f'{op}: expected padding "valid", "same" or integers, got "{value}"')
         return value
+
     expected = 'an integer, (h, w), ((top, bottom), (left, right)), "valid" or "same"'
-    sides = value if isinstance(value, (tuple, list)) else (value, value)
-    if len(sides) != 2:
-        raise TypeError(f"{op}: expected padding to be {expected}, got {value!r}")
-    both = []
-    for side in sides:
-        ends = side if isinstance(side, (tuple, list)) else (side, side)
-        if len(ends) != 2:
+
+    def two(item: Any) -> tuple[Any, Any]:
+        if not isinstance(item, (tuple, list)):
+            return item, item
+        if len(item) != 2:
             raise TypeError(f"{op}: expected padding to be {expected}, got {value!r}")
-        both.append(
-            (
-                integer(op, "padding", ends[0], expected),
-                integer(op, "padding", ends[1], expected),
-            )
+        return item[0], item[1]
+
+    def ends(side: Any) -> Pair:
+        before, after = two(side)
+        return (
+            integer(op, "padding", before, expected),
+            integer(op, "padding", after, expected),
         )
-    return both[0], both[1]
+
+    vertical, horizontal = two(value)
+    return ends(vertical), ends(horizontal)
 
 
-def activation(op: str, value: Any) -> str:
+def activation_name(op: str, value: Any) -> str:
     """The name of an activation, or None for none."""
     return "" if value is None else text(op, "activation", value)

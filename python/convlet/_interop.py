@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+Array = Any  # numpy.ndarray, torch.Tensor, or any other array with DLPack
+
 _DLPACK_CPU = 1  # kDLCPU of dlpack.h
 
 Give = Callable[[np.ndarray], Any]
@@ -86,7 +88,7 @@ def _from_torch(op: str, name: str, value: Any, torch: Any) -> np.ndarray:
             f"torch.no_grad()"
         )
     try:
-        return value.detach().numpy()
+        return (value.detach() if value.requires_grad else value).numpy()
     except (TypeError, RuntimeError) as error:  # bfloat16 and other dtypes; sparse layouts
         raise _no_numpy_form(op, name, value) from error
 

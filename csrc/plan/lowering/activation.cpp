@@ -48,7 +48,7 @@ void backward(Builder& builder, const Node& node) {
 }  // namespace
 
 extern const Lowering kActivation;
-const Lowering kActivation{"activation", 1,     1,     0,       0,
+const Lowering kActivation{"activation",   1,     1,     0,       0,
                            {"activation"}, false, infer, forward, backward};
 
 }  // namespace convlet

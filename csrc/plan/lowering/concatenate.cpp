@@ -1,5 +1,5 @@
-// concatenate along one axis of the samples. Seen as matrices of the axes before it times the rest, each
-// input is a group of columns of the output.
+// concatenate along one axis of the samples. Seen as matrices of the axes before it times the rest,
+// each input is a group of columns of the output.
 #include "plan/lowering.h"
 
 namespace convlet {
@@ -9,8 +9,8 @@ int axis_of(const Graph& graph, const Node& node) {
   int rank = graph.shape(node.inputs[0]).rank();
   std::int64_t axis = node.attributes.integer("axis", -1);
   if (axis < -rank || axis >= rank)
-    value_error(node.name, ": concatenate expected an axis of samples ", graph.shape(node.inputs[0]),
-                ", got ", axis);
+    value_error(node.name, ": concatenate expected an axis of samples ",
+                graph.shape(node.inputs[0]), ", got ", axis);
   return static_cast<int>(axis < 0 ? axis + rank : axis);
 }
 
@@ -22,16 +22,16 @@ Shape infer(const Graph& graph, const Node& node) {
     bool fits = x.rank() == y.rank();
     for (int a = 0; fits && a < y.rank(); ++a) fits = a == axis || x[a] == y[a];
     if (!fits)
-      value_error(node.name, ": concatenate expected inputs that differ in axis ", axis, " only, got ",
-                  graph.shape(node.inputs[0]), " and ", x);
+      value_error(node.name, ": concatenate expected inputs that differ in axis ", axis,
+                  " only, got ", graph.shape(node.inputs[0]), " and ", x);
     y[axis] += x[axis];
   }
   return y;
 }
 
 struct Columns {
-  std::int64_t rows = 1;           // per sample
-  std::int64_t width = 1;          // of the output
+  std::int64_t rows = 1;            // per sample
+  std::int64_t width = 1;           // of the output
   std::vector<std::int64_t> count;  // of each input
 };
 

@@ -1,5 +1,6 @@
-// dropout: in train mode each element is kept with probability 1 - rate and divided by it; elsewhere the
-// identity. The random numbers of a layer are those of the stream whose number is its output value's.
+// dropout: in train mode each element is kept with probability 1 - rate and divided by it;
+// elsewhere the identity. The random numbers of a layer are those of the stream whose number is its
+// output value's.
 #include "plan/lowering.h"
 
 namespace convlet {

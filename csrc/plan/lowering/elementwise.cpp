@@ -68,9 +68,10 @@ Shape infer_scale(const Graph& graph, const Node& node) {
 
 void add_scale(Builder& builder, const Node& node, float offset, BufferId x, BufferId y) {
   float factor = static_cast<float>(node.attributes.number("factor"));
-  add_elementwise(builder, "scale", node.name, builder.elements(node.output), x, y,
-                  [=](Context& context, const Kernels& kernels, std::int64_t n, const float* x_data,
-                      float* y_data) { kernels.scale(context, n, factor, offset, x_data, y_data); });
+  add_elementwise(
+      builder, "scale", node.name, builder.elements(node.output), x, y,
+      [=](Context& context, const Kernels& kernels, std::int64_t n, const float* x_data,
+          float* y_data) { kernels.scale(context, n, factor, offset, x_data, y_data); });
 }
 
 void scale_forward(Builder& builder, const Node& node) {
@@ -88,9 +89,9 @@ void scale_backward(Builder& builder, const Node& node) {
 
 extern const Lowering kAdd, kMultiply, kScale;
 const Lowering kAdd{"add", 2, kAnyNumber, 0, 0, {}, false, infer_same, add_forward, add_backward};
-const Lowering kMultiply{"multiply", 2,     kAnyNumber, 0,  0,
-                         {},         false, infer_same, multiply_forward, multiply_backward};
-const Lowering kScale{"scale", 1,     1,           0, 0, {"factor", "offset"},
-                      false,   infer_scale, scale_forward, scale_backward};
+const Lowering kMultiply{
+    "multiply", 2, kAnyNumber, 0, 0, {}, false, infer_same, multiply_forward, multiply_backward};
+const Lowering kScale{
+    "scale", 1, 1, 0, 0, {"factor", "offset"}, false, infer_scale, scale_forward, scale_backward};
 
 }  // namespace convlet

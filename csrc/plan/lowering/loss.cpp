@@ -1,4 +1,5 @@
-// Losses, metrics and regularizers' penalties: the steps between the forward and the backward of the nodes.
+// Losses, metrics and regularizers' penalties: the steps between the forward and the backward of
+// the nodes.
 #include "plan/lowering.h"
 
 namespace convlet {
@@ -44,8 +45,7 @@ BatchTarget new_target(Builder& builder, const ResolvedLoss& loss) {
     for (int axis = 0; axis + 1 < sample.rank(); ++axis) target.shape.push_back(sample[axis]);
     target.classes = sample.back();
   }
-  target.data =
-      new_batch_buffer(builder, target.shape.elements() * kFloat, !target.integer_labels);
+  target.data = new_batch_buffer(builder, target.shape.elements() * kFloat, !target.integer_labels);
   target.scale = new_batch_buffer(builder, target.rows * kFloat, true);
   return target;
 }
@@ -87,7 +87,8 @@ void add_elementwise_loss(Builder& builder, const ResolvedLoss& loss, const Batc
     return [=, kernel = at.kernels.elementwise_loss, shape = RowsShape{at.n, elements},
             prediction = at[b.input], values = at[b.target], scale = at[b.scale],
             row_losses = at[b.rows], gradient = at[b.gradient]](Context& context) {
-      kernel(context, shape, kind, smoothing, prediction, values, scale, row_losses, gradient, nullptr);
+      kernel(context, shape, kind, smoothing, prediction, values, scale, row_losses, gradient,
+             nullptr);
     };
   };
 }
@@ -98,8 +99,8 @@ BufferId weighted(Builder& builder, const ResolvedLoss& loss, BufferId gradient)
   BufferId y = builder.new_like(loss.input);
   add_elementwise(builder, "scale", builder.graph.values()[loss.output].name,
                   builder.elements(loss.input), gradient, y,
-                  [weight = loss.spec.weight](Context& context, const Kernels& kernels, std::int64_t n,
-                                              const float* from, float* to) {
+                  [weight = loss.spec.weight](Context& context, const Kernels& kernels,
+                                              std::int64_t n, const float* from, float* to) {
                     kernels.scale(context, n, weight, 0.0f, from, to);
                   });
   return y;
@@ -114,9 +115,12 @@ const ResolvedLoss* loss_of_output(const std::vector<ResolvedLoss>& losses, int 
 
 const char* name_of(AccuracyKind kind) {
   switch (kind) {
-    case AccuracyKind::binary: return "binary";
-    case AccuracyKind::categorical: return "categorical";
-    case AccuracyKind::sparse: return "sparse";
+    case AccuracyKind::binary:
+      return "binary";
+    case AccuracyKind::categorical:
+      return "categorical";
+    case AccuracyKind::sparse:
+      return "sparse";
   }
   return "?";
 }
@@ -164,9 +168,10 @@ void lower_metrics(Builder& builder, const std::vector<ResolvedLoss>& losses,
       value_error(where, ": output ", spec.output, " has no loss to take the targets from");
     if (loss->spec.integer_labels != (spec.kind == AccuracyKind::sparse))
       value_error(where, ": the loss of output ", spec.output, " takes ",
-                  loss->spec.integer_labels ? "integer labels; use the sparse accuracy"
-                                            : "targets of the output's shape; use the categorical or"
-                                              " binary accuracy");
+                  loss->spec.integer_labels
+                      ? "integer labels; use the sparse accuracy"
+                      : "targets of the output's shape; use the categorical or"
+                        " binary accuracy");
     const Shape& sample = builder.graph.shape(loss->output);
     bool binary = spec.kind == AccuracyKind::binary;
     if (sample.rank() == 0 && !binary)
@@ -183,10 +188,8 @@ void lower_metrics(Builder& builder, const std::vector<ResolvedLoss>& losses,
     step.writes = {correct};
     step.bind = [=, kind = spec.kind](const Binding& at) -> Run {
       return [=, kernel = at.kernels.accuracy, shape = RowsShape{at.n * rows, classes},
-              p_data = at[prediction], l_data = at.at<void>(labels),
-              out = at[correct]](Context& context) {
-        kernel(context, shape, kind, p_data, l_data, out);
-      };
+              p_data = at[prediction], l_data = at.at<void>(labels), out = at[correct]](
+                 Context& context) { kernel(context, shape, kind, p_data, l_data, out); };
     };
     add_sum(builder, layer, rows, correct, new_result(builder, builder.program.metrics, rows));
   }

@@ -1,4 +1,5 @@
-// Max and average pooling inside a plan: see ops/pool2d.h. The global ones are a window of the whole image.
+// Max and average pooling inside a plan: see ops/pool2d.h. The global ones are a window of the
+// whole image.
 #include "plan/lowering.h"
 
 namespace convlet {
@@ -24,7 +25,9 @@ Pool2dOptions window_options(const Node& node) {
   return options;
 }
 
-bool is_global(const Node& node) { return node.op.rfind("global_", 0) == 0; }
+bool is_global(const Node& node) {
+  return node.op.rfind("global_", 0) == 0;
+}
 
 Pool2dShape shape_of(const Graph& graph, const Node& node, std::int64_t n) {
   check_rank(graph, node, 3, "(H,W,C)");
@@ -47,7 +50,7 @@ Shape infer(const Graph& graph, const Node& node) {
 
 // Kernel is the member of Kernels to call.
 template <class Kernel>
-void add_forward(Builder& builder, const Node& node, const char* name, Kernel Kernels::*kernel) {
+void add_forward(Builder& builder, const Node& node, const char* name, Kernel Kernels::* kernel) {
   BufferId x = builder.value(node.inputs[0]), y = builder.new_output(node);
   Step& step = builder.step(name, node.name);
   step.reads = {x};
@@ -74,9 +77,8 @@ void max_backward(Builder& builder, const Node& node) {
   step.writes = {dx};
   step.bind = [=, &graph = builder.graph, &node](const Binding& at) -> Run {
     return [run = at.kernels.max_pool2d_backward, shape = shape_of(graph, node, at.n),
-            dy_data = at[dy], x_data = at[x], dx_data = at[dx]](Context& context) {
-      run(context, shape, dy_data, x_data, dx_data);
-    };
+            dy_data = at[dy], x_data = at[x],
+            dx_data = at[dx]](Context& context) { run(context, shape, dy_data, x_data, dx_data); };
   };
   builder.add_gradient(node.inputs[0], dx);
 }
@@ -98,16 +100,29 @@ void avg_backward(Builder& builder, const Node& node) {
 
 extern const Lowering kMaxPool2d, kAvgPool2d, kGlobalMaxPool2d, kGlobalAvgPool2d;
 const Lowering kMaxPool2d{"max_pool2d",
-                          1, 1, 0, 0,
+                          1,
+                          1,
+                          0,
+                          0,
                           {"pool_size", "stride", "padding", "pad", "dilation", "ceil_mode"},
-                          false, infer, max_forward, max_backward};
-const Lowering kAvgPool2d{"avg_pool2d",
-                          1, 1, 0, 0,
-                          {"pool_size", "stride", "padding", "pad", "ceil_mode", "count_include_pad"},
-                          false, infer, avg_forward, avg_backward};
-const Lowering kGlobalMaxPool2d{"global_max_pool2d", 1, 1, 0, 0, {"keepdims"},
-                                false, infer, max_forward, max_backward};
-const Lowering kGlobalAvgPool2d{"global_avg_pool2d", 1, 1, 0, 0, {"keepdims"},
-                                false, infer, avg_forward, avg_backward};
+                          false,
+                          infer,
+                          max_forward,
+                          max_backward};
+const Lowering kAvgPool2d{
+    "avg_pool2d",
+    1,
+    1,
+    0,
+    0,
+    {"pool_size", "stride", "padding", "pad", "ceil_mode", "count_include_pad"},
+    false,
+    infer,
+    avg_forward,
+    avg_backward};
+const Lowering kGlobalMaxPool2d{"global_max_pool2d", 1,     1,     0,           0,
+                                {"keepdims"},        false, infer, max_forward, max_backward};
+const Lowering kGlobalAvgPool2d{"global_avg_pool2d", 1,     1,     0,           0,
+                                {"keepdims"},        false, infer, avg_forward, avg_backward};
 
 }  // namespace convlet

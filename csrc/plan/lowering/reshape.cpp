@@ -13,8 +13,8 @@ Shape infer(const Graph& graph, const Node& node) {
     to.push_back(size);
   }
   if (to.elements() != from.elements())
-    value_error(node.name, ": reshape expected a shape of ", from.elements(), " elements for samples ",
-                from, ", got ", to);
+    value_error(node.name, ": reshape expected a shape of ", from.elements(),
+                " elements for samples ", from, ", got ", to);
   return to;
 }
 

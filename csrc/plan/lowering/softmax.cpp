@@ -1,4 +1,5 @@
-// softmax and log_softmax over the last axis. A softmax whose probabilities a loss writes has no step here.
+// softmax and log_softmax over the last axis. A softmax whose probabilities a loss writes has no
+// step here.
 #include "plan/lowering.h"
 
 namespace convlet {
@@ -61,9 +62,8 @@ void log_softmax_backward(Builder& builder, const Node& node) {
 }  // namespace
 
 extern const Lowering kSoftmax, kLogSoftmax;
-const Lowering kSoftmax{"softmax", 1,     1,     0,  0,
-                        {},        false, infer, softmax_forward, softmax_backward};
-const Lowering kLogSoftmax{"log_softmax", 1,     1,     0, 0,
-                           {},            false, infer, log_softmax_forward, log_softmax_backward};
+const Lowering kSoftmax{"softmax", 1, 1, 0, 0, {}, false, infer, softmax_forward, softmax_backward};
+const Lowering kLogSoftmax{"log_softmax",       1, 1, 0, 0, {}, false, infer, log_softmax_forward,
+                           log_softmax_backward};
 
 }  // namespace convlet

@@ -14,9 +14,9 @@ extern const Lowering kAdd, kMultiply, kScale;
 namespace {
 
 const Lowering* const kTable[] = {
-    &kConv2d,    &kDense,   &kMaxPool2d,  &kAvgPool2d, &kGlobalMaxPool2d, &kGlobalAvgPool2d,
-    &kActivation, &kSoftmax, &kLogSoftmax, &kDropout,   &kReshape,         &kPad2d,
-    &kConcatenate, &kAdd,    &kMultiply,   &kScale,
+    &kConv2d,      &kDense,   &kMaxPool2d,  &kAvgPool2d, &kGlobalMaxPool2d, &kGlobalAvgPool2d,
+    &kActivation,  &kSoftmax, &kLogSoftmax, &kDropout,   &kReshape,         &kPad2d,
+    &kConcatenate, &kAdd,     &kMultiply,   &kScale,
 };
 
 std::string range(int least, int most) {
@@ -26,7 +26,8 @@ std::string range(int least, int most) {
 
 void check_count(const Node& node, const char* what, std::size_t count, int least, int most) {
   if (static_cast<int>(count) < least || static_cast<int>(count) > most)
-    value_error(node.name, ": ", node.op, " expected ", range(least, most), " ", what, ", got ", count);
+    value_error(node.name, ": ", node.op, " expected ", range(least, most), " ", what, ", got ",
+                count);
 }
 
 }  // namespace
@@ -50,8 +51,8 @@ void check_signature(const Lowering& lowering, const Node& node) {
     std::string known;
     for (const char* attribute : lowering.attributes)
       known += (known.empty() ? "" : ", ") + std::string(attribute);
-    value_error(node.name, ": ", node.op, " has no attribute '", name, "'; expected one of: ",
-                known.empty() ? "none" : known);
+    value_error(node.name, ": ", node.op, " has no attribute '", name,
+                "'; expected one of: ", known.empty() ? "none" : known);
   }
 }
 
@@ -59,35 +60,6 @@ void check_rank(const Graph& graph, const Node& node, int rank, const char* axes
   const Shape& sample = graph.shape(node.inputs[0]);
   if (sample.rank() != rank)
     value_error(node.name, ": ", node.op, " expected samples of shape ", axes, ", got ", sample);
-}
-
-int bias_of(const Graph& graph, const Node& node, std::int64_t channels) {
-  if (node.parameters.size() < 2) return -1;
-  const Shape& shape = graph.parameter_shape(node.parameters[1]);
-  if (shape != Shape{channels})
-    value_error(node.name, ": ", node.op, " expected a bias of shape ", Shape{channels}, ", got ",
-                shape);
-  return node.parameters[1];
-}
-
-void add_bias_gradient(Builder& builder, const Node& node, std::int64_t rows,
-                       std::int64_t channels) {
-  if (node.parameters.size() < 2 || !builder.needs_parameter_gradient(node.parameters[1])) return;
-  BufferId dy = builder.gradient(node.output);
-  builder.add_parameter_gradient(node.parameters[1], [&](BufferId db) {
-    Step& step = builder.step("bias_gradient", node.name);
-    step.reads = {dy};
-    step.writes = {db};
-    step.workspace = [=](const Kernels& kernels, std::int64_t n, int) {
-      return kernels.bias_gradient_workspace({n * rows, channels});
-    };
-    step.bind = [=](const Binding& at) -> Run {
-      return [=, kernel = at.kernels.bias_gradient, shape = RowsShape{at.n * rows, channels},
-              dy_data = at[dy], db_data = at[db], workspace = at.workspace](Context& context) {
-        kernel(context, shape, dy_data, db_data, workspace);
-      };
-    };
-  });
 }
 
 }  // namespace convlet

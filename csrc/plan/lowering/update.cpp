@@ -1,4 +1,5 @@
-// The end of a train step: regularizers' gradients, clipping, and the optimizer over the flat buffers.
+// The end of a train step: regularizers' gradients, clipping, and the optimizer over the flat
+// buffers.
 #include "plan/lowering.h"
 
 namespace convlet {
@@ -10,8 +11,9 @@ void add_clear(Builder& builder, Device& device, int id) {
   BufferId gradient = builder.parameter_gradient(id);
   Step& step = builder.step("clear", parameter.name);
   step.writes = {gradient};
-  step.bind = [=, &device, bytes = static_cast<std::size_t>(parameter.shape.elements()) *
-                                   sizeof(float)](const Binding& at) -> Run {
+  step.bind = [=, &device,
+               bytes = static_cast<std::size_t>(parameter.shape.elements()) *
+                       sizeof(float)](const Binding& at) -> Run {
     return [=, &device, data = at[gradient]](Context&) { device.clear(data, bytes); };
   };
 }
@@ -43,10 +45,8 @@ void add_clip(Builder& builder, int id, const std::string& layer, std::int64_t c
   clip.reads = {g, norm};
   clip.writes = {g};
   clip.bind = [=](const Binding& at) -> Run {
-    return [=, kernel = at.kernels.clip_by_norm, data = at[g],
-            squared = at.at<double>(norm)](Context& context) {
-      kernel(context, count, limit, squared, data);
-    };
+    return [=, kernel = at.kernels.clip_by_norm, data = at[g], squared = at.at<double>(norm)](
+               Context& context) { kernel(context, count, limit, squared, data); };
   };
 }
 
@@ -79,7 +79,8 @@ void lower_update(Builder& builder, State& state) {
     if (parameters[id].l1 != 0 || parameters[id].l2 != 0) add_regularizer(builder, id);
   if (state.clip_norm() > 0)
     for (int id : trainable)
-      add_clip(builder, id, parameters[id].name, parameters[id].shape.elements(), state.clip_norm());
+      add_clip(builder, id, parameters[id].name, parameters[id].shape.elements(),
+               state.clip_norm());
   if (state.global_clip_norm() > 0)
     add_clip(builder, trainable[0], "", state.trainable_elements(), state.global_clip_norm());
   add_optimizer(builder, state, trainable[0]);

@@ -30,7 +30,7 @@ def run(options: Namespace) -> None:
     try:
         print(f"CUDA         {_core.device_description('cuda')}")
     except (ValueError, RuntimeError) as reason:
-        print(f"CUDA         no: {reason}")
+        print(f"CUDA         no: {str(reason).rpartition(': ')[2]}")
     for extra, modules in EXTRAS.items():
         missing = [name for name in modules if importlib.util.find_spec(name) is None]
         state = f"not installed: pip install 'convlet[{extra}]'" if missing else "installed"

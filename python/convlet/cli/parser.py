@@ -41,7 +41,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     train = _command(commands, "train", "train a model and measure it on held-out images")
     train.add_argument("data", metavar="DATA", help=DATA_HELP)
     train.add_argument("--model", choices=MODELS, help="the network (default: small_cnn)")
-    train.add_argument("--epochs", type=_count, help="passes over the data (default: 30)")
+    train.add_argument("--epochs", type=_count, help="passes over the data (default: 40)")
     train.add_argument("--batch-size", type=_count, help="images per step (default: 32)")
     train.add_argument(
         "--image-size",

@@ -19,7 +19,7 @@ class Settings:
     """What decides a run besides the data: the same settings give the same weights."""
 
     model: str = "small_cnn"
-    epochs: int = 30
+    epochs: int = 40
     batch_size: int = 32
     image_size: int | None = None
     lr: float | None = None

@@ -1,0 +1,79 @@
+"""Functional operations on arrays: what the layers of a model compute, one call at a time.
+
+Arrays are numpy, torch or of any library with DLPack, in the CPU's memory. Their memory is used as
+it is; only an array that is not C-contiguous is copied. The result is an array of the library of
+the first argument. All arithmetic is float32, and so is every array except labels.
+
+Letters mean the same everywhere: images are (N,H,W,C), weights (R,S,C,K), outputs (N,P,Q,K); `dy`
+is the gradient of some scalar with respect to y, and an op's backward turns it into dx, dw, db. An
+empty batch (N = 0) is allowed. `out`, where an op takes it, is a C-contiguous float32 array of the
+result's shape, which is written and returned; it may not share memory with an input unless the op
+says so.
+
+Each op raises TypeError for an argument of a wrong type or dtype and ValueError for a wrong rank,
+shape or value, before it computes anything; the message names the op, the argument, what it
+expected and what it got. Results are the same bits for any number of threads.
+"""
+
+from convlet.ops.elementwise import (
+    add,
+    dropout,
+    gelu,
+    gelu_backward,
+    log_softmax,
+    log_softmax_backward,
+    multiply,
+    relu,
+    relu_backward,
+    sigmoid,
+    sigmoid_backward,
+    silu,
+    silu_backward,
+    softmax,
+    softmax_backward,
+    tanh,
+    tanh_backward,
+)
+from convlet.ops.linear import (
+    conv2d,
+    conv2d_backward_bias,
+    conv2d_backward_input,
+    conv2d_backward_weight,
+    dense,
+    dense_backward,
+)
+from convlet.ops.loss import mean_squared_error, sigmoid_cross_entropy, softmax_cross_entropy
+from convlet.ops.pool2d import avg_pool2d, avg_pool2d_backward, max_pool2d, max_pool2d_backward
+
+__all__ = [
+    "add",
+    "avg_pool2d",
+    "avg_pool2d_backward",
+    "conv2d",
+    "conv2d_backward_bias",
+    "conv2d_backward_input",
+    "conv2d_backward_weight",
+    "dense",
+    "dense_backward",
+    "dropout",
+    "gelu",
+    "gelu_backward",
+    "log_softmax",
+    "log_softmax_backward",
+    "max_pool2d",
+    "max_pool2d_backward",
+    "mean_squared_error",
+    "multiply",
+    "relu",
+    "relu_backward",
+    "sigmoid",
+    "sigmoid_backward",
+    "sigmoid_cross_entropy",
+    "silu",
+    "silu_backward",
+    "softmax",
+    "softmax_backward",
+    "softmax_cross_entropy",
+    "tanh",
+    "tanh_backward",
+]

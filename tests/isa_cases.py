@@ -1,0 +1,202 @@
+"""Every op on awkward shapes, computed by one instruction set's kernels and by the baseline's.
+
+Needs numpy only, so that it also runs inside an emulated machine (tests/emulated): `python
+isa_cases.py avx512` compares, prints one line per family and exits with 1 on a mismatch.
+"""
+
+import sys
+from functools import partial
+
+import numpy as np
+
+from convlet import _core, ops
+
+CONVOLUTIONS = [
+    # N, H, W, C, K, R, S, stride, padding, dilation, groups
+    (1, 7, 9, 3, 5, 3, 3, 1, 1, 1, 1),
+    (2, 8, 8, 16, 64, 3, 3, 1, 1, 1, 1),
+    (2, 9, 7, 17, 66, 3, 3, 2, 1, 1, 1),
+    (1, 12, 5, 32, 99, 1, 1, 1, 0, 1, 1),
+    (2, 6, 6, 64, 130, 3, 3, 1, 0, 1, 1),
+    (1, 11, 11, 4, 33, 5, 3, 2, 2, 1, 1),
+    (2, 10, 10, 6, 12, 3, 3, 1, 2, 2, 3),
+    (2, 9, 9, 19, 19, 3, 3, 1, 1, 1, 19),
+    (1, 9, 9, 20, 40, 3, 3, 2, 1, 1, 20),
+    (3, 5, 5, 1, 31, 3, 3, 1, 1, 1, 1),
+    (1, 10, 10, 2, 16, 7, 7, 1, 3, 1, 1),
+    (1, 1, 1, 1, 1, 1, 1, 1, 0, 1, 1),
+]
+MATRICES = [(1, 1, 1), (3, 17, 19), (33, 99, 66), (7, 2100, 31), (1, 300, 130), (64, 64, 64)]
+POOLS = [
+    {"pool_size": 2},
+    {"pool_size": 3, "stride": 2, "padding": 1},
+    {"pool_size": 3, "stride": 2, "padding": 1, "ceil_mode": True},
+]
+ROWS = [(1, 1), (5, 17), (33, 10), (3, 1000), (7, 31)]
+FAMILIES = ("conv2d", "dense", "pool2d", "activation", "loss", "optimizer", "dropout")
+
+
+def cases(family):
+    """Yields (name, function, exact): functions of no arguments that return arrays."""
+    rng = np.random.default_rng(0)
+
+    def integers(*shape):
+        return rng.integers(-4, 5, shape).astype(np.float32)
+
+    def floats(*shape):
+        return rng.standard_normal(shape, dtype=np.float32)
+
+    yield from globals()[f"_{family}"](integers, floats, rng)
+
+
+def _conv2d(integers, floats, rng):
+    for case in CONVOLUTIONS:
+        n, h, w, c, k, r, s, stride, padding, dilation, groups = case
+        options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+        x, weight, bias = integers(n, h, w, c), integers(r, s, c // groups, k), integers(k)
+        dy = integers(*ops.conv2d(x, weight, bias, **options).shape)
+        xf = floats(n, h, w, c)
+        yield (
+            f"forward {case}",
+            partial(ops.conv2d, x, weight, bias, activation="relu", **options),
+            True,
+        )
+        yield (
+            f"gelu {case}",
+            partial(ops.conv2d, xf, weight, bias, activation="gelu", **options),
+            False,
+        )
+        yield (
+            f"input {case}",
+            partial(ops.conv2d_backward_input, dy, weight, x.shape, **options),
+            True,
+        )
+        yield (
+            f"weight {case}",
+            partial(ops.conv2d_backward_weight, dy, x, (r, s), **options),
+            True,
+        )
+        yield f"bias {case}", partial(ops.conv2d_backward_bias, dy), True
+
+
+def _dense(integers, floats, rng):
+    for n, i, o in MATRICES:
+        x, weight, bias, dy = integers(n, i), integers(i, o), integers(o), integers(n, o)
+        yield f"forward {(n, i, o)}", partial(ops.dense, x, weight, bias), True
+        yield f"backward {(n, i, o)}", partial(ops.dense_backward, dy, x, weight), True
+
+
+def _pool2d(integers, floats, rng):
+    for channels in (1, 3, 10, 16, 17, 31, 64):
+        x = floats(2, 9, 7, channels)
+        x[0, 0, 0, 0] = np.nan
+        for options in POOLS:
+            name = f"{channels} channels {options}"
+            dy = integers(*ops.max_pool2d(x, **options).shape)
+            yield f"max {name}", partial(ops.max_pool2d, x, **options), True
+            yield f"max backward {name}", partial(ops.max_pool2d_backward, dy, x, **options), True
+            yield f"average {name}", partial(ops.avg_pool2d, x, **options), False
+            yield (
+                f"average backward {name}",
+                partial(ops.avg_pool2d_backward, dy, x.shape, **options),
+                False,
+            )
+
+
+def _activation(integers, floats, rng):
+    for shape in ROWS:
+        x = 10 * floats(*shape)
+        special = x.copy()
+        unusual = np.array([np.inf, -np.inf, np.nan, -0.0, 1e-40], dtype=np.float32)
+        special.flat[: unusual.size] = unusual[: special.size]
+        for name in ("relu", "sigmoid", "tanh", "gelu", "silu"):
+            op = getattr(ops, name)
+            yield f"{name} {shape}", partial(op, x), False
+            yield f"{name} of special values {shape}", partial(op, special), False
+        yield f"softmax {shape}", partial(ops.softmax, x), False
+        yield f"log_softmax {shape}", partial(ops.log_softmax, x), False
+
+
+def _loss(integers, floats, rng):
+    for shape in ROWS:
+        x, t = 10 * floats(*shape), rng.random(shape, dtype=np.float32)
+        labels = rng.integers(0, shape[1], shape[0])
+        weight = np.linspace(0.5, 2, shape[1], dtype=np.float32)
+        options = {"return_grad": True}
+        yield f"softmax {shape}", partial(ops.softmax_cross_entropy, x, labels, **options), False
+        yield (
+            f"softmax, weighted and smoothed {shape}",
+            partial(
+                ops.softmax_cross_entropy,
+                x,
+                labels,
+                class_weight=weight,
+                label_smoothing=0.1,
+                **options,
+            ),
+            False,
+        )
+        yield f"sigmoid {shape}", partial(ops.sigmoid_cross_entropy, x, t, **options), False
+        yield f"squared {shape}", partial(ops.mean_squared_error, x, t, **options), False
+
+
+def _optimizer(integers, floats, rng):
+    for kind, slots in (("sgd", 1), ("rmsprop", 2), ("adam", 2)):
+        spec = {"kind": kind} if kind == "adam" else {"kind": kind, "momentum": 0.9}
+        for size in (1, 31, 1000):
+            before, gradient = floats(size), floats(size)
+
+            yield f"{kind} {size}", partial(_update, spec, slots, before, gradient), False
+
+
+def _update(spec, slots, before, gradient):
+    p, state = before.copy(), [np.zeros_like(before) for _ in range(slots)]
+    _core.optimizer_update(spec, 0.01, 3, p, gradient, state)
+    return (p, *state)
+
+
+def _dropout(integers, floats, rng):
+    for shape in ROWS:
+        x = floats(*shape)
+        yield f"{shape}", partial(_core.dropout, x, 0.3, 7, 5, 2, None), True
+
+
+def differences(isa, family):
+    """The names of the cases whose results differ, and how many cases there were."""
+    wrong, count = [], 0
+    before = _core.isa()
+    try:
+        for name, function, exact in cases(family):
+            results = []
+            for chosen in ("baseline", isa):
+                _core.set_isa(chosen)
+                result = function()
+                results.append(result if isinstance(result, tuple) else (result,))
+            count += 1
+            if not all(_agree(a, b, exact) for a, b in zip(*results, strict=True)):
+                wrong.append(name)
+    finally:
+        _core.set_isa(before)
+    return wrong, count
+
+
+def _agree(expected, got, exact):
+    expected, got = np.asarray(expected), np.asarray(got)
+    if exact:
+        return np.array_equal(expected, got, equal_nan=True)
+    largest = np.abs(expected[np.isfinite(expected)]).max(initial=1)
+    return np.allclose(got, expected, rtol=1e-5, atol=1e-6 * largest, equal_nan=True)
+
+
+def main(isa):
+    failed = False
+    for family in FAMILIES:
+        wrong, count = differences(isa, family)
+        failed = failed or bool(wrong)
+        print(f"{isa} {family}: {count} cases, {len(wrong)} differ", *wrong, sep="\n  ", flush=True)
+    print("FAILED" if failed else f"{isa} agrees with baseline", flush=True)
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
