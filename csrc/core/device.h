@@ -23,7 +23,8 @@ class Device {
   virtual void* allocate(std::size_t bytes) = 0;
   virtual void release(void* memory, std::size_t bytes) noexcept = 0;
 
-  // Copies between this device's memory and the host's, and zeroing; in the order of the kernels' runs.
+  // Copies between this device's memory and the host's, and zeroing; in the order of the kernels'
+  // runs.
   virtual void write(void* memory, const void* host, std::size_t bytes) = 0;
   virtual void read(const void* memory, void* host, std::size_t bytes) = 0;
   virtual void clear(void* memory, std::size_t bytes) = 0;

@@ -13,7 +13,8 @@ struct Philox {
 // Four 32-bit words for one 128-bit counter (stream, index) under a 64-bit key.
 inline Philox philox(std::uint64_t key, std::uint64_t stream, std::uint64_t index) {
   std::uint32_t k0 = static_cast<std::uint32_t>(key), k1 = static_cast<std::uint32_t>(key >> 32);
-  std::uint32_t c0 = static_cast<std::uint32_t>(index), c1 = static_cast<std::uint32_t>(index >> 32);
+  std::uint32_t c0 = static_cast<std::uint32_t>(index),
+                c1 = static_cast<std::uint32_t>(index >> 32);
   std::uint32_t c2 = static_cast<std::uint32_t>(stream);
   std::uint32_t c3 = static_cast<std::uint32_t>(stream >> 32);
   for (int round = 0; round < 10; ++round) {
@@ -31,6 +32,8 @@ inline Philox philox(std::uint64_t key, std::uint64_t stream, std::uint64_t inde
 }
 
 // A float in [0, 1) from 24 random bits.
-inline float uniform(std::uint32_t word) { return static_cast<float>(word >> 8) * 0x1p-24f; }
+inline float uniform(std::uint32_t word) {
+  return static_cast<float>(word >> 8) * 0x1p-24f;
+}
 
 }  // namespace convlet

@@ -8,7 +8,8 @@
 
 namespace convlet {
 
-// No tensor, workspace or arena may exceed this many bytes (2^47, the user address space of x86-64).
+// No tensor, workspace or arena may exceed this many bytes (2^47, the user address space of
+// x86-64).
 constexpr std::int64_t kMaxBytes = std::int64_t{1} << 47;
 
 // a * b for sizes; a ValueError that names `what` when the product exceeds kMaxBytes.
@@ -40,7 +41,8 @@ class Shape {
     sizes_[rank_++] = size;
   }
 
-  // The number of elements (1 for rank 0); a ValueError that names `what` when it exceeds kMaxBytes.
+  // The number of elements (1 for rank 0); a ValueError that names `what` when it exceeds
+  // kMaxBytes.
   std::int64_t elements(const char* what = "shape") const {
     std::int64_t count = 1;
     bool empty = false;

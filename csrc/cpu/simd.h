@@ -1,7 +1,7 @@
-// One vector of floats, V, for the instruction set of the including translation unit. A kernel body is
-// written once against V. table_<isa>.cpp defines CONVLET_ISA (a namespace name) and CONVLET_ISA_LEVEL
-// (0 baseline, 1 AVX2 + FMA, 2 AVX-512 F/BW/DQ/VL), includes every standard and intrinsics header, opens
-// its target region and only then includes this file and the bodies.
+// One vector of floats, V, for the instruction set of the including translation unit. A kernel body
+// is written once against V. table_<isa>.cpp defines CONVLET_ISA (a namespace name) and
+// CONVLET_ISA_LEVEL (0 baseline, 1 AVX2 + FMA, 2 AVX-512 F/BW/DQ/VL), includes every standard and
+// intrinsics header, opens its target region and only then includes this file and the bodies.
 //
 // No include guard: each translation unit includes it once, inside its region.
 
@@ -24,34 +24,82 @@ struct Mask {
   __mmask16 m;
 };
 
-inline __mmask16 first_lanes(int n) { return static_cast<__mmask16>((1u << n) - 1u); }
-inline V load(const float* p) { return {_mm512_loadu_ps(p)}; }
-inline void store(float* p, V a) { _mm512_storeu_ps(p, a.v); }
+inline __mmask16 first_lanes(int n) {
+  return static_cast<__mmask16>((1u << n) - 1u);
+}
+inline V load(const float* p) {
+  return {_mm512_loadu_ps(p)};
+}
+inline void store(float* p, V a) {
+  _mm512_storeu_ps(p, a.v);
+}
 // The first n lanes, 0 <= n <= width; the others read as zero and are not touched in memory.
-inline V load_first(const float* p, int n) { return {_mm512_maskz_loadu_ps(first_lanes(n), p)}; }
-inline void store_first(float* p, V a, int n) { _mm512_mask_storeu_ps(p, first_lanes(n), a.v); }
-inline V broadcast(float x) { return {_mm512_set1_ps(x)}; }
-inline V operator+(V a, V b) { return {_mm512_add_ps(a.v, b.v)}; }
-inline V operator-(V a, V b) { return {_mm512_sub_ps(a.v, b.v)}; }
-inline V operator*(V a, V b) { return {_mm512_mul_ps(a.v, b.v)}; }
-inline V operator/(V a, V b) { return {_mm512_div_ps(a.v, b.v)}; }
-inline V fma(V a, V b, V c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
+inline V load_first(const float* p, int n) {
+  return {_mm512_maskz_loadu_ps(first_lanes(n), p)};
+}
+inline void store_first(float* p, V a, int n) {
+  _mm512_mask_storeu_ps(p, first_lanes(n), a.v);
+}
+inline V broadcast(float x) {
+  return {_mm512_set1_ps(x)};
+}
+inline V operator+(V a, V b) {
+  return {_mm512_add_ps(a.v, b.v)};
+}
+inline V operator-(V a, V b) {
+  return {_mm512_sub_ps(a.v, b.v)};
+}
+inline V operator*(V a, V b) {
+  return {_mm512_mul_ps(a.v, b.v)};
+}
+inline V operator/(V a, V b) {
+  return {_mm512_div_ps(a.v, b.v)};
+}
+inline V fma(V a, V b, V c) {
+  return {_mm512_fmadd_ps(a.v, b.v, c.v)};
+}
 // The second operand when either is NaN, as the instruction does.
-inline V max(V a, V b) { return {_mm512_max_ps(a.v, b.v)}; }
-inline V min(V a, V b) { return {_mm512_min_ps(a.v, b.v)}; }
-inline V sqrt(V a) { return {_mm512_sqrt_ps(a.v)}; }
-inline V abs(V a) { return {_mm512_abs_ps(a.v)}; }
+inline V max(V a, V b) {
+  return {_mm512_max_ps(a.v, b.v)};
+}
+inline V min(V a, V b) {
+  return {_mm512_min_ps(a.v, b.v)};
+}
+inline V sqrt(V a) {
+  return {_mm512_sqrt_ps(a.v)};
+}
+inline V abs(V a) {
+  return {_mm512_abs_ps(a.v)};
+}
 // To the nearest integer, ties to even.
-inline V round(V a) { return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
-inline Mask operator<(V a, V b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ)}; }
-inline Mask operator>(V a, V b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_GT_OQ)}; }
-inline Mask operator==(V a, V b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_EQ_OQ)}; }
-inline Mask is_nan(V a) { return {_mm512_cmp_ps_mask(a.v, a.v, _CMP_UNORD_Q)}; }
-inline Mask operator|(Mask a, Mask b) { return {static_cast<__mmask16>(a.m | b.m)}; }
-inline Mask operator&(Mask a, Mask b) { return {static_cast<__mmask16>(a.m & b.m)}; }
-inline bool any(Mask a) { return a.m != 0; }
+inline V round(V a) {
+  return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
+}
+inline Mask operator<(V a, V b) {
+  return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ)};
+}
+inline Mask operator>(V a, V b) {
+  return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_GT_OQ)};
+}
+inline Mask operator==(V a, V b) {
+  return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_EQ_OQ)};
+}
+inline Mask is_nan(V a) {
+  return {_mm512_cmp_ps_mask(a.v, a.v, _CMP_UNORD_Q)};
+}
+inline Mask operator|(Mask a, Mask b) {
+  return {static_cast<__mmask16>(a.m | b.m)};
+}
+inline Mask operator&(Mask a, Mask b) {
+  return {static_cast<__mmask16>(a.m & b.m)};
+}
+inline bool any(Mask a) {
+  return a.m != 0;
+}
 // a where the mask is set, else b.
-inline V select(Mask m, V a, V b) { return {_mm512_mask_blend_ps(m.m, b.v, a.v)}; }
+inline V select(Mask m, V a, V b) {
+  return {_mm512_mask_blend_ps(m.m, b.v, a.v)};
+}
 // 2^n for integral n in [-126, 127].
 inline V power_of_two(V n) {
   __m512i e = _mm512_add_epi32(_mm512_cvtps_epi32(n.v), _mm512_set1_epi32(127));
@@ -95,10 +143,16 @@ struct Mask {
 inline __m256i first_lanes(int n) {
   return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
-inline V load(const float* p) { return {_mm256_loadu_ps(p)}; }
-inline void store(float* p, V a) { _mm256_storeu_ps(p, a.v); }
+inline V load(const float* p) {
+  return {_mm256_loadu_ps(p)};
+}
+inline void store(float* p, V a) {
+  _mm256_storeu_ps(p, a.v);
+}
 // The first n lanes, 0 <= n <= width; the others read as zero and are not touched in memory.
-inline V load_first(const float* p, int n) { return {_mm256_maskload_ps(p, first_lanes(n))}; }
+inline V load_first(const float* p, int n) {
+  return {_mm256_maskload_ps(p, first_lanes(n))};
+}
 // Not a masked store: those take some 20 cycles on AMD's Zen.
 inline void store_first(float* p, V a, int n) {
   if (n == V::width) return store(p, a);
@@ -115,28 +169,66 @@ inline void store_first(float* p, V a, int n) {
   }
   if (n & 1) _mm_store_ss(p, part);
 }
-inline V broadcast(float x) { return {_mm256_set1_ps(x)}; }
-inline V operator+(V a, V b) { return {_mm256_add_ps(a.v, b.v)}; }
-inline V operator-(V a, V b) { return {_mm256_sub_ps(a.v, b.v)}; }
-inline V operator*(V a, V b) { return {_mm256_mul_ps(a.v, b.v)}; }
-inline V operator/(V a, V b) { return {_mm256_div_ps(a.v, b.v)}; }
-inline V fma(V a, V b, V c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
+inline V broadcast(float x) {
+  return {_mm256_set1_ps(x)};
+}
+inline V operator+(V a, V b) {
+  return {_mm256_add_ps(a.v, b.v)};
+}
+inline V operator-(V a, V b) {
+  return {_mm256_sub_ps(a.v, b.v)};
+}
+inline V operator*(V a, V b) {
+  return {_mm256_mul_ps(a.v, b.v)};
+}
+inline V operator/(V a, V b) {
+  return {_mm256_div_ps(a.v, b.v)};
+}
+inline V fma(V a, V b, V c) {
+  return {_mm256_fmadd_ps(a.v, b.v, c.v)};
+}
 // The second operand when either is NaN, as the instruction does.
-inline V max(V a, V b) { return {_mm256_max_ps(a.v, b.v)}; }
-inline V min(V a, V b) { return {_mm256_min_ps(a.v, b.v)}; }
-inline V sqrt(V a) { return {_mm256_sqrt_ps(a.v)}; }
-inline V abs(V a) { return {_mm256_andnot_ps(_mm256_set1_ps(-0.0f), a.v)}; }
+inline V max(V a, V b) {
+  return {_mm256_max_ps(a.v, b.v)};
+}
+inline V min(V a, V b) {
+  return {_mm256_min_ps(a.v, b.v)};
+}
+inline V sqrt(V a) {
+  return {_mm256_sqrt_ps(a.v)};
+}
+inline V abs(V a) {
+  return {_mm256_andnot_ps(_mm256_set1_ps(-0.0f), a.v)};
+}
 // To the nearest integer, ties to even.
-inline V round(V a) { return {_mm256_round_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
-inline Mask operator<(V a, V b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_LT_OQ)}; }
-inline Mask operator>(V a, V b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_GT_OQ)}; }
-inline Mask operator==(V a, V b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_EQ_OQ)}; }
-inline Mask is_nan(V a) { return {_mm256_cmp_ps(a.v, a.v, _CMP_UNORD_Q)}; }
-inline Mask operator|(Mask a, Mask b) { return {_mm256_or_ps(a.m, b.m)}; }
-inline Mask operator&(Mask a, Mask b) { return {_mm256_and_ps(a.m, b.m)}; }
-inline bool any(Mask a) { return _mm256_movemask_ps(a.m) != 0; }
+inline V round(V a) {
+  return {_mm256_round_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
+}
+inline Mask operator<(V a, V b) {
+  return {_mm256_cmp_ps(a.v, b.v, _CMP_LT_OQ)};
+}
+inline Mask operator>(V a, V b) {
+  return {_mm256_cmp_ps(a.v, b.v, _CMP_GT_OQ)};
+}
+inline Mask operator==(V a, V b) {
+  return {_mm256_cmp_ps(a.v, b.v, _CMP_EQ_OQ)};
+}
+inline Mask is_nan(V a) {
+  return {_mm256_cmp_ps(a.v, a.v, _CMP_UNORD_Q)};
+}
+inline Mask operator|(Mask a, Mask b) {
+  return {_mm256_or_ps(a.m, b.m)};
+}
+inline Mask operator&(Mask a, Mask b) {
+  return {_mm256_and_ps(a.m, b.m)};
+}
+inline bool any(Mask a) {
+  return _mm256_movemask_ps(a.m) != 0;
+}
 // a where the mask is set, else b.
-inline V select(Mask m, V a, V b) { return {_mm256_blendv_ps(b.v, a.v, m.m)}; }
+inline V select(Mask m, V a, V b) {
+  return {_mm256_blendv_ps(b.v, a.v, m.m)};
+}
 // 2^n for integral n in [-126, 127].
 inline V power_of_two(V n) {
   __m256i e = _mm256_add_epi32(_mm256_cvtps_epi32(n.v), _mm256_set1_epi32(127));
@@ -184,7 +276,9 @@ inline V load(const float* p) {
   std::memcpy(&a.v, p, sizeof a.v);
   return a;
 }
-inline void store(float* p, V a) { std::memcpy(p, &a.v, sizeof a.v); }
+inline void store(float* p, V a) {
+  std::memcpy(p, &a.v, sizeof a.v);
+}
 // The first n lanes, 0 <= n <= width; the others read as zero and are not touched in memory.
 inline V load_first(const float* p, int n) {
   V a{{0, 0, 0, 0}};
@@ -194,19 +288,45 @@ inline V load_first(const float* p, int n) {
 inline void store_first(float* p, V a, int n) {
   for (int i = 0; i < n; ++i) p[i] = a.v[i];
 }
-inline V broadcast(float x) { return {V::Native{x, x, x, x}}; }
-inline V operator+(V a, V b) { return {a.v + b.v}; }
-inline V operator-(V a, V b) { return {a.v - b.v}; }
-inline V operator*(V a, V b) { return {a.v * b.v}; }
-inline V operator/(V a, V b) { return {a.v / b.v}; }
-inline V fma(V a, V b, V c) { return {a.v * b.v + c.v}; }
-inline Mask operator<(V a, V b) { return {a.v < b.v}; }
-inline Mask operator>(V a, V b) { return {a.v > b.v}; }
-inline Mask operator==(V a, V b) { return {a.v == b.v}; }
-inline Mask is_nan(V a) { return {a.v != a.v}; }
-inline Mask operator|(Mask a, Mask b) { return {a.m | b.m}; }
-inline Mask operator&(Mask a, Mask b) { return {a.m & b.m}; }
-inline bool any(Mask a) { return (a.m[0] | a.m[1] | a.m[2] | a.m[3]) != 0; }
+inline V broadcast(float x) {
+  return {V::Native{x, x, x, x}};
+}
+inline V operator+(V a, V b) {
+  return {a.v + b.v};
+}
+inline V operator-(V a, V b) {
+  return {a.v - b.v};
+}
+inline V operator*(V a, V b) {
+  return {a.v * b.v};
+}
+inline V operator/(V a, V b) {
+  return {a.v / b.v};
+}
+inline V fma(V a, V b, V c) {
+  return {a.v * b.v + c.v};
+}
+inline Mask operator<(V a, V b) {
+  return {a.v < b.v};
+}
+inline Mask operator>(V a, V b) {
+  return {a.v > b.v};
+}
+inline Mask operator==(V a, V b) {
+  return {a.v == b.v};
+}
+inline Mask is_nan(V a) {
+  return {a.v != a.v};
+}
+inline Mask operator|(Mask a, Mask b) {
+  return {a.m | b.m};
+}
+inline Mask operator&(Mask a, Mask b) {
+  return {a.m & b.m};
+}
+inline bool any(Mask a) {
+  return (a.m[0] | a.m[1] | a.m[2] | a.m[3]) != 0;
+}
 // a where the mask is set, else b.
 inline V select(Mask m, V a, V b) {
   Mask::Native bits_a, bits_b;
@@ -218,8 +338,12 @@ inline V select(Mask m, V a, V b) {
   return out;
 }
 // The second operand when either is NaN.
-inline V max(V a, V b) { return select(a > b, a, b); }
-inline V min(V a, V b) { return select(a < b, a, b); }
+inline V max(V a, V b) {
+  return select(a > b, a, b);
+}
+inline V min(V a, V b) {
+  return select(a < b, a, b);
+}
 inline V sqrt(V a) {
   return {V::Native{std::sqrt(a.v[0]), std::sqrt(a.v[1]), std::sqrt(a.v[2]), std::sqrt(a.v[3])}};
 }
@@ -264,17 +388,24 @@ inline Words multiply_low_halves(Words a, Words b) {
   return (a & kLow) * (b & kLow);
 }
 // a0, b0, a2, b2, ... and a1, b1, a3, b3, ...
-inline Words even_pairs(Words a, Words b) { return Words{a[0], b[0]}; }
-inline Words odd_pairs(Words a, Words b) { return Words{a[1], b[1]}; }
+inline Words even_pairs(Words a, Words b) {
+  return Words{a[0], b[0]};
+}
+inline Words odd_pairs(Words a, Words b) {
+  return Words{a[1], b[1]};
+}
 
 #endif
 
-inline V zero() { return broadcast(0.0f); }
+inline V zero() {
+  return broadcast(0.0f);
+}
 
 // to[i * to_stride + j] = from[j * from_stride + i] for i, j < kTransposed.
 #if CONVLET_ISA_LEVEL > 0
 constexpr int kTransposed = 8;
-inline void transpose(const float* from, std::int64_t from_stride, float* to, std::int64_t to_stride) {
+inline void transpose(const float* from, std::int64_t from_stride, float* to,
+                      std::int64_t to_stride) {
   __m256 row[8], pair[8];
   for (int i = 0; i < 8; ++i) row[i] = _mm256_loadu_ps(from + i * from_stride);
   for (int i = 0; i < 8; i += 2) {
@@ -294,7 +425,8 @@ inline void transpose(const float* from, std::int64_t from_stride, float* to, st
 }
 #else
 constexpr int kTransposed = 4;
-inline void transpose(const float* from, std::int64_t from_stride, float* to, std::int64_t to_stride) {
+inline void transpose(const float* from, std::int64_t from_stride, float* to,
+                      std::int64_t to_stride) {
   for (int i = 0; i < 4; ++i)
     for (int j = 0; j < 4; ++j) to[i * to_stride + j] = from[j * from_stride + i];
 }

@@ -1,6 +1,6 @@
-// Everything from outside that the kernel bodies use. A table's translation unit includes this before it
-// opens its target region, so that no inline function of the standard library is compiled for a chip
-// that the rest of the program may not run on.
+// Everything from outside that the kernel bodies use. A table's translation unit includes this
+// before it opens its target region, so that no inline function of the standard library is compiled
+// for a chip that the rest of the program may not run on.
 #pragma once
 #include <cmath>
 #include <cstddef>

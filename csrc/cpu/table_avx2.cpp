@@ -21,7 +21,9 @@
 
 namespace convlet::cpu {
 
-const Kernels& table_avx2() { return avx2::kTable; }
+const Kernels& table_avx2() {
+  return avx2::kTable;
+}
 
 }  // namespace convlet::cpu
 #endif  // __x86_64__

@@ -16,7 +16,8 @@
 #define CONVLET_ISA_LEVEL 2
 
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl"))), apply_to = function)
+#pragma clang attribute push( \
+    __attribute__((target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl"))), apply_to = function)
 #else
 #pragma GCC push_options
 #pragma GCC target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")
@@ -30,7 +31,9 @@
 
 namespace convlet::cpu {
 
-const Kernels& table_avx512() { return avx512::kTable; }
+const Kernels& table_avx512() {
+  return avx512::kTable;
+}
 
 }  // namespace convlet::cpu
 #endif  // __x86_64__

@@ -7,6 +7,8 @@
 
 namespace convlet::cpu {
 
-const Kernels& table_baseline() { return baseline::kTable; }
+const Kernels& table_baseline() {
+  return baseline::kTable;
+}
 
 }  // namespace convlet::cpu

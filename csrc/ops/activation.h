@@ -15,8 +15,8 @@ enum class Activation { none, relu, sigmoid, tanh, gelu, silu };
 Activation activation_named(const char* op, const std::string& name);
 const char* name_of(Activation activation);
 
-// Whether act'(x) can be had from y = act(x) alone (none, relu, sigmoid, tanh): such an activation can
-// be fused into the step before it in training; the others need x.
+// Whether act'(x) can be had from y = act(x) alone (none, relu, sigmoid, tanh): such an activation
+// can be fused into the step before it in training; the others need x.
 constexpr bool gradient_from_output(Activation activation) {
   return activation != Activation::gelu && activation != Activation::silu;
 }

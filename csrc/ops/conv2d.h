@@ -1,5 +1,6 @@
 // conv2d: y[n,p,q,k] = act( bias[k] + sum_{r,s,c} x[n, p*stride_h + r*dilation_h - pad_top,
-//                                                   q*stride_w + s*dilation_w - pad_left, g*C/G + c]
+//                                                   q*stride_w + s*dilation_w - pad_left, g*C/G +
+//                                                   c]
 //                                               * w[r,s,c,k] ),   g = k / (K/G),  c < C/G
 // x (N,H,W,C)   w (R,S,C/G,K)   bias (K,)   y (N,P,Q,K);   reads outside x count as zero.
 // P = (H + pad_top + pad_bottom - dilation_h*(R-1) - 1) / stride_h + 1, and Q likewise.

@@ -20,7 +20,8 @@ namespace convlet {
 
 enum class Pass { forward, backward_input, backward_weight };
 
-// categorical and sparse compare the (first) largest of the row; binary compares with threshold 0.5.
+// categorical and sparse compare the (first) largest of the row; binary compares with threshold
+// 0.5.
 enum class AccuracyKind { binary, categorical, sparse };
 
 constexpr int kReductionParts = 64;
@@ -59,12 +60,13 @@ struct Kernels {
 
   // pool2d.h. The backward of max pooling finds the maximum again from x.
   void (*max_pool2d)(Context&, const Pool2dShape&, const float* x, float* y);
-  void (*max_pool2d_backward)(Context&, const Pool2dShape&, const float* dy, const float* x, float* dx);
+  void (*max_pool2d_backward)(Context&, const Pool2dShape&, const float* dy, const float* x,
+                              float* dx);
   void (*avg_pool2d)(Context&, const Pool2dShape&, const float* x, float* y);
   void (*avg_pool2d_backward)(Context&, const Pool2dShape&, const float* dy, float* dx);
 
-  // activation.h, over n elements; y may be x and dx may be dy. Where gradient_from_output holds, the
-  // second input of the backward is y = act(x); otherwise it is x.
+  // activation.h, over n elements; y may be x and dx may be dy. Where gradient_from_output holds,
+  // the second input of the backward is y = act(x); otherwise it is x.
   void (*activation)(Context&, std::int64_t n, Activation, const float* x, float* y);
   void (*activation_backward)(Context&, std::int64_t n, Activation, const float* dy,
                               const float* y_or_x, float* dx);
@@ -73,23 +75,26 @@ struct Kernels {
   void (*softmax)(Context&, const RowsShape&, const float* x, float* y);
   void (*log_softmax)(Context&, const RowsShape&, const float* x, float* y);
   void (*softmax_backward)(Context&, const RowsShape&, const float* dy, const float* y, float* dx);
-  void (*log_softmax_backward)(Context&, const RowsShape&, const float* dy, const float* y, float* dx);
+  void (*log_softmax_backward)(Context&, const RowsShape&, const float* dy, const float* y,
+                               float* dx);
 
   // softmax_cross_entropy.h. labels: int32 (N,), -1 for an ignored row, or float32 (N,C).
-  // class_weight (C) may be null. scale (N) may be null (1). loss (N) gets scale[n] * l[n]. dlogits and
-  // probabilities (N,C) may be null; dlogits may be logits.
+  // class_weight (C) may be null. scale (N) may be null (1). loss (N) gets scale[n] * l[n]. dlogits
+  // and probabilities (N,C) may be null; dlogits may be logits.
   void (*softmax_cross_entropy)(Context&, const SoftmaxCrossEntropyShape&, const float* logits,
                                 const void* labels, const float* class_weight, const float* scale,
                                 float* loss, float* dlogits, float* probabilities);
 
-  // elementwise_loss.h over N rows of C: loss[n] = scale[n] * mean_c l[n,c]; dprediction = scale[n] / C
+  // elementwise_loss.h over N rows of C: loss[n] = scale[n] * mean_c l[n,c]; dprediction = scale[n]
+  // / C
   // * dl/dprediction. scale may be null (1), dprediction may be null or equal prediction. elements
   // (N,C), when not null, gets scale[n] * l[n,c].
   void (*elementwise_loss)(Context&, const RowsShape&, ElementwiseLoss, float label_smoothing,
                            const float* prediction, const float* target, const float* scale,
                            float* loss, float* dprediction, float* elements);
 
-  // Dropout at `rate` in [0,1): y = kept ? x / (1 - rate) : 0. It is its own backward (x = dy). y may be x.
+  // Dropout at `rate` in [0,1): y = kept ? x / (1 - rate) : 0. It is its own backward (x = dy). y
+  // may be x.
   void (*dropout)(Context&, std::int64_t n, float rate, const RandomStep*, std::uint64_t stream,
                   const float* x, float* y);
 
@@ -98,8 +103,8 @@ struct Kernels {
   void (*multiply)(Context&, std::int64_t n, const float* a, const float* b, float* y);
   void (*scale)(Context&, std::int64_t n, float factor, float offset, const float* x, float* y);
 
-  // Copies between a matrix of `rows` rows and columns [offset, offset + count) of one that is `width`
-  // wide: concatenation along the last axis, and its backward (the other direction).
+  // Copies between a matrix of `rows` rows and columns [offset, offset + count) of one that is
+  // `width` wide: concatenation along the last axis, and its backward (the other direction).
   void (*copy_to_columns)(Context&, std::int64_t rows, std::int64_t count, const float* x,
                           std::int64_t width, std::int64_t offset, float* y);
   void (*copy_from_columns)(Context&, std::int64_t rows, std::int64_t count, const float* x,
@@ -111,18 +116,20 @@ struct Kernels {
   void (*crop2d)(Context&, const Shape& x, std::int64_t top, std::int64_t bottom, std::int64_t left,
                  std::int64_t right, const float* dy, float* dx);
 
-  // optimizer.h over n parameters; state holds optimizer_slots() pointers. p, g and the state may not
-  // overlap.
+  // optimizer.h over n parameters; state holds optimizer_slots() pointers. p, g and the state may
+  // not overlap.
   void (*optimizer)(Context&, std::int64_t n, const OptimizerSpec&, const OptimizerStep*, float* p,
                     const float* g, float* const* state);
 
-  // Reductions write out[0]; out has room for 1 + kReductionParts values, the rest is scratch. They add
-  // in float64 in an order that does not depend on the threads.
+  // Reductions write out[0]; out has room for 1 + kReductionParts values, the rest is scratch. They
+  // add in float64 in an order that does not depend on the threads.
   void (*sum)(Context&, std::int64_t n, const float* x, double* out);
   void (*sum_of_squares)(Context&, std::int64_t n, const float* x, double* out);
   // l1*sum|p| + l2*sum(p^2), and its gradient l1*sign(p) + 2*l2*p added to g.
-  void (*regularizer_penalty)(Context&, std::int64_t n, float l1, float l2, const float* p, double* out);
-  void (*regularizer_gradient)(Context&, std::int64_t n, float l1, float l2, const float* p, float* g);
+  void (*regularizer_penalty)(Context&, std::int64_t n, float l1, float l2, const float* p,
+                              double* out);
+  void (*regularizer_gradient)(Context&, std::int64_t n, float l1, float l2, const float* p,
+                               float* g);
 
   // g *= min(1, limit / sqrt(squared_norm[0])).
   void (*clip_by_norm)(Context&, std::int64_t n, float limit, const double* squared_norm, float* g);
@@ -132,16 +139,16 @@ struct Kernels {
   void (*accuracy)(Context&, const RowsShape&, AccuracyKind, const float* prediction,
                    const void* labels, float* correct);
 
-  // The input of a step: row i of y (float32) is row indices[i] (or i, when null) of x, whose rows have
-  // `count` elements of the given dtype.
+  // The input of a step: row i of y (float32) is row indices[i] (or i, when null) of x, whose rows
+  // have `count` elements of the given dtype.
   void (*gather_rows)(Context&, std::int64_t rows, std::int64_t count, const void* x, DType,
                       const std::int64_t* indices, float* y);
 
   // The index of the first element that is NaN or infinite, or -1.
   void (*first_non_finite)(Context&, std::int64_t n, const float* x, std::int64_t* out);
 
-  // For benchmarks: `count` pieces of multiply-adds in registers alone (about 1/20 ms each); returns how
-  // many float operations that was. The fastest that any kernel of this table can be.
+  // For benchmarks: `count` pieces of multiply-adds in registers alone (about 1/20 ms each);
+  // returns how many float operations that was. The fastest that any kernel of this table can be.
   double (*fma_peak)(Context&, std::int64_t count);
 };
 

@@ -1,6 +1,7 @@
 // One update of every parameter in one pass over the flat buffers; all arithmetic is float32.
-//   sgd      v = momentum*v - lr*g;  p += nesterov ? momentum*v - lr*g : v       (momentum 0: p -= lr*g)
-//   rmsprop  v = rho*v + (1-rho)*g^2;  d = lr*g / (sqrt(v - (centered ? a^2 : 0)) + epsilon), with
+//   sgd      v = momentum*v - lr*g;  p += nesterov ? momentum*v - lr*g : v       (momentum 0: p -=
+//   lr*g) rmsprop  v = rho*v + (1-rho)*g^2;  d = lr*g / (sqrt(v - (centered ? a^2 : 0)) + epsilon),
+//   with
 //            a = rho*a + (1-rho)*g;  momentum > 0: b = momentum*b + d, p -= b;  else p -= d
 //   adam     m += (1-beta_1)(g-m);  v += (1-beta_2)(g^2-v);  p -= alpha*m / (sqrt(v) + epsilon),
 //            alpha = lr*sqrt(1-beta_2^t) / (1-beta_1^t)
@@ -17,10 +18,10 @@ enum class OptimizerKind { sgd, rmsprop, adam };
 
 struct OptimizerSpec {
   OptimizerKind kind = OptimizerKind::sgd;
-  float momentum = 0.0f;  // sgd, rmsprop
-  bool nesterov = false;  // sgd
-  float rho = 0.9f;       // rmsprop
-  bool centered = false;  // rmsprop
+  float momentum = 0.0f;                 // sgd, rmsprop
+  bool nesterov = false;                 // sgd
+  float rho = 0.9f;                      // rmsprop
+  bool centered = false;                 // rmsprop
   float beta_1 = 0.9f, beta_2 = 0.999f;  // adam
   float epsilon = 1e-7f;                 // rmsprop, adam
   float weight_decay = 0.0f;             // decoupled; any kind

@@ -3,7 +3,8 @@
 // Max: padding never wins, NaN propagates, the first maximum in row-major order takes the gradient.
 // Average: divides by the cells inside x, or with count_include_pad by those inside x plus padding.
 // P = floor or (ceil_mode) ceil of (H + pads - dilation_h*(R-1) - 1) / stride_h, plus 1; with
-// ceil_mode a last window that would start inside the bottom or right padding is dropped (as torch).
+// ceil_mode a last window that would start inside the bottom or right padding is dropped (as
+// torch).
 #pragma once
 #include <string>
 

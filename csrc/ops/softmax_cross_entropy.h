@@ -1,6 +1,6 @@
 // softmax_cross_entropy: logits z (N,C), labels t:
-//   integers  l[n] = -w[t]*[ (1-e) log p[t] + e/C sum_c (w[c]/w[t]) log p[c] ]   (torch's weighting of smoothing)
-//   probabilities  l[n] = -sum_c w[c] t'[c] log p[c],  t' = (1-e) t + e/C
+//   integers  l[n] = -w[t]*[ (1-e) log p[t] + e/C sum_c (w[c]/w[t]) log p[c] ]   (torch's weighting
+//   of smoothing) probabilities  l[n] = -sum_c w[c] t'[c] log p[c],  t' = (1-e) t + e/C
 // with p = softmax(z), class weight w (1 when absent), label smoothing e. A row whose label equals
 // ignore_index has loss and gradient 0. dlogits = scale[n] * dl[n]/dz, from the same pass.
 #pragma once
@@ -22,8 +22,8 @@ SoftmaxCrossEntropyShape check_softmax_cross_entropy(const char* op, const Shape
                                                      const Tensor& labels, float label_smoothing,
                                                      const std::int64_t* ignore_index);
 
-// Copies integer labels of any integer dtype to int32, with ignored ones as -1. ValueError that gives
-// the position and the value of the first label outside [0, classes) that is not ignored.
+// Copies integer labels of any integer dtype to int32, with ignored ones as -1. ValueError that
+// gives the position and the value of the first label outside [0, classes) that is not ignored.
 void check_labels(const char* op, const Tensor& labels, std::int64_t classes,
                   const std::int64_t* ignore_index, std::int32_t* out);
 
