@@ -1,7 +1,7 @@
 """convlet: train and serve image classifiers with a few MB of hand-written kernels.
 
 ``import convlet as keras`` runs the usual Keras image-classification scripts. The import itself
-loads numpy and the compiled module only; every other module is loaded when it is first used.
+loads the compiled module only; every other one, numpy too, is loaded when it is first used.
 """
 
 from importlib import import_module as _import_module
