@@ -252,3 +252,29 @@ def test_instruction_sets_that_cannot_run_are_refused():
             _core.set_isa(wrong)
         assert str(error.value) == f"isa: {message}"
     assert _core.isa() == before
+
+
+PRINT_PINS = """
+import os
+import numpy as np
+from convlet import _core, ops
+cpus = sorted(os.sched_getaffinity(0))
+_core.set_num_threads(len(cpus))
+x = np.ones(1 << 20, np.float32)
+ops.relu(x)  # starts the workers
+for cpu in cpus:
+    os.sched_setaffinity(0, {cpu})  # the calling thread alone
+    ops.relu(x)
+    pins = [os.sched_getaffinity(int(t)) for t in os.listdir("/proc/self/task")]
+    print(*sorted(min(pin) for pin in pins if len(pin) == 1), *cpus, sep=",")
+"""
+
+
+@pytest.mark.skipif(
+    len(os.sched_getaffinity(0)) < 2, reason="with one CPU there are no workers to pin"
+)
+def test_a_pinned_worker_makes_way_for_the_caller():
+    """Wherever the caller is when a job starts, it and the workers have a CPU each."""
+    lines = run(PRINT_PINS).stdout.split()
+    cpus = sorted(os.sched_getaffinity(0))
+    assert lines == [",".join(map(str, cpus + cpus))] * len(cpus)

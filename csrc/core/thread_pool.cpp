@@ -203,7 +203,8 @@ struct ThreadPool::Workers {
   Signal gate;
   std::atomic<bool> stop{false};
   std::vector<std::unique_ptr<Worker>> workers;  // worker i + 1 of a job
-  std::vector<int> cpus = allowed_cpus();
+  std::vector<int> cpus = allowed_cpus();        // pinned: the caller's, then worker by worker
+  bool pinned = false;
 
   Workers() {
     gate.value.store(kClosed);
@@ -239,11 +240,27 @@ struct ThreadPool::Workers {
     }
     // Pinning pays when the workers and the caller own the whole mask. With fewer threads than CPUs
     // (a quota, a user's choice) the system knows better which CPUs are free.
-    if (workers.size() + 1 == cpus.size())
-      for (std::size_t i = 0; i < workers.size(); ++i) pin(workers[i]->thread, cpus[i + 1]);
+    if (workers.size() + 1 != cpus.size()) return;
+    for (std::size_t i = 0; i < workers.size(); ++i) pin(workers[i]->thread, cpus[i + 1]);
+    pinned = true;
+  }
+
+  // The system may have moved the caller to a pinned worker's CPU, and leave both there for tens of
+  // milliseconds while another CPU is idle: they change places.
+  void part_from_caller() {
+#if defined(__linux__)
+    if (!pinned) return;
+    int here = sched_getcpu();
+    if (here == cpus[0]) return;
+    auto taken = std::find(cpus.begin() + 1, cpus.end(), here);
+    if (taken == cpus.end()) return;
+    std::swap(*taken, cpus[0]);
+    pin(workers[static_cast<std::size_t>(taken - cpus.begin()) - 1]->thread, *taken);
+#endif
   }
 
   void run(int threads) {
+    part_from_caller();
     gate.value.store(0, std::memory_order_release);
     for (int i = 0; i < threads - 1; ++i) call(*workers[i]);
     job.work(0);

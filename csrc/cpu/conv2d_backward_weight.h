@@ -34,6 +34,8 @@ struct WeightGradient {
 // The most that private copies of dw may take.
 constexpr std::int64_t kMostParts = 8;
 constexpr std::int64_t kPartsBytes = 8 << 20;
+// The fewest pixels for which a part of its own pays.
+constexpr std::int64_t kPartPixels = 128;
 
 inline WeightGradient make_weight_gradient(const Conv2dShape& s, int threads, void* memory) {
   WeightGradient g;
@@ -56,8 +58,10 @@ inline WeightGradient make_weight_gradient(const Conv2dShape& s, int threads, vo
   g.row_count = s.R * s.S * (s.C / s.groups);
   g.dw_size = g.row_count * s.K;
   const std::int64_t dw_bytes = g.dw_size * static_cast<std::int64_t>(sizeof(float));
-  const std::int64_t most_parts = larger(1, smaller(kMostParts, kPartsBytes / dw_bytes));
-  // A pass over dw must not cost more than the pixels of a block are worth.
+  // A pass over dw must not cost more than the pixels of a part, or of a block, are worth.
+  const std::int64_t worth = s.N * s.P * s.Q / kPartPixels;
+  const std::int64_t most_parts =
+      larger(1, smaller(smaller(kMostParts, worth), kPartsBytes / dw_bytes));
   g.blocks = cut_into_blocks(g.windows, s.K, larger(kBlockBytes, dw_bytes / 4), most_parts);
   g.parts = smaller(most_parts, larger(1, g.blocks.count));
 

@@ -219,7 +219,7 @@ inline Correlation make_correlation(const Conv2dShape& s, bool forward, int thre
   k.planes = k.depthwise && !forward ? k.multiplier : 1;
   const std::int64_t remainders = k.h.remainders() * k.w.remainders();
   const std::int64_t results = remainders * k.result_channels;
-  k.blocks = cut_into_blocks(k.windows, results, kBlockBytes, 2 * threads);
+  k.blocks = cut_into_blocks(k.windows, results, kBlockBytes, threads);
   k.block_pixels = remainders * k.blocks.images * k.blocks.rows * k.windows.columns;
 
   const bool spread = k.depthwise && k.multiplier > 1;

@@ -49,7 +49,10 @@ inline Blocks cut_into_blocks(const Windows& w, std::int64_t result_channels, st
     std::int64_t finest = larger(1, ceil_div(w.rows * w.images, least));
     blocks.rows = smaller(blocks.rows, larger(finest, ceil_div(kLeastPixels, w.columns)));
   } else if (blocks.rows == w.rows) {
-    blocks.images = larger(1, smaller(w.images / least, bytes / (row_bytes * w.rows)));
+    // A whole multiple of `least` blocks, so that as many workers have equal shares.
+    const std::int64_t most = larger(1, bytes / (row_bytes * w.rows));
+    const std::int64_t count = ceil_div(ceil_div(w.images, most), least) * least;
+    blocks.images = ceil_div(w.images, count);
   }
   blocks.bands = ceil_div(w.rows, blocks.rows);
   blocks.rows = ceil_div(w.rows, blocks.bands);

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
@@ -18,6 +19,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     A mistake is told in one line on stderr. CONVLET_DEBUG=1 shows the traceback of any error.
     """
+    # An image that Pillow warns about is either read well or an error of ours.
+    warnings.filterwarnings("ignore", module="PIL")
     try:
         from convlet.cli.parser import parse
 

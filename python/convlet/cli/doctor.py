@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import os
 import platform
 from argparse import Namespace
@@ -11,8 +10,6 @@ from argparse import Namespace
 import numpy as np
 
 from convlet import __version__, _core, ops
-
-EXTRAS = {"plots": ["matplotlib"]}
 
 
 def run(options: Namespace) -> None:
@@ -31,10 +28,6 @@ def run(options: Namespace) -> None:
         print(f"CUDA         {_core.device_description('cuda')}")
     except (ValueError, RuntimeError) as reason:
         print(f"CUDA         no: {str(reason).rpartition(': ')[2]}")
-    for extra, modules in EXTRAS.items():
-        missing = [name for name in modules if importlib.util.find_spec(name) is None]
-        state = f"not installed: pip install 'convlet[{extra}]'" if missing else "installed"
-        print(f"{extra:12} {state}")
     print(f"self-check   {_self_check()}")
 
 

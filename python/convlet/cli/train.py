@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from argparse import Namespace
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from typing import Any
 
@@ -32,18 +32,69 @@ OPTIMIZERS = {
 RATES = {"adam": 1e-3, "adamw": 1e-3, "rmsprop": 1e-3, "sgd": 0.03}
 
 
+@dataclass(frozen=True)
+class Job:
+    """What a run trains on: images x (N,H,W,C), their source, and the part of each (N,)."""
+
+    data: str
+    source: Source
+    settings: Settings
+    preprocessing: Preprocessing
+    x: NDArray[Any]
+    parts: NDArray[np.str_]
+    samples: list[Sample]
+
+    def part(self, name: str) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        """Images and labels of "train", "val" or "test"."""
+        chosen = self.parts == name
+        return self.x[chosen], self.source.labels[chosen]
+
+    def count(self, part: str) -> int:
+        """How many images a part has."""
+        return int((self.parts == part).sum())
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches in an epoch."""
+        return -(-self.count("train") // self.settings.batch_size)
+
+    @property
+    def reach(self) -> int:
+        """How far training images are moved, in pixels: up to an eighth of their side."""
+        return max(1, min(self.preprocessing.size) // 8)
+
+
 def run(options: Namespace) -> None:
     """Train a model on DATA, keep everything in a run folder, measure it on held-out images."""
     source = open_source(options.data)
-    if options.resume:
-        folder = RunFolder.latest(options.out, source.name)
+    folder = RunFolder.latest(options.out, source.name) if options.resume else None
+    job = _prepare(options, source, folder)
+    print("\n".join(_description(job)))
+    if folder is not None and folder.read_split() != job.samples:
+        raise ValueError(f"{job.data}: has changed since {folder.path} began; start a new run")
+    if folder is not None and folder.last.is_file():
+        model = load_model(folder.last)
+    else:
+        model = _new_model(job)
+    if folder is None:
+        folder = _new_folder(options.out, job)
+    print(f"run folder: {folder.path}")
+    _fit(model, job, folder)
+    lines = _result(job, folder)
+    write_whole(folder.summary_file, "\n".join(lines) + "\n")
+    print("\n".join(lines))
+
+
+def _prepare(options: Namespace, source: Source, folder: RunFolder | None) -> Job:
+    """The job that the options ask for, or the one that `folder` began."""
+    if folder is None:
+        settings = Settings(**_given(options))
+        settings = replace(settings, lr=settings.lr or RATES[settings.optimizer])
+        preprocessing = source.default_preprocessing(settings.image_size)
+    else:
         config = folder.read_config()
         settings = _same_settings(options, config["settings"], folder)
         preprocessing = Preprocessing.from_config(config["preprocessing"])
-    else:
-        folder, settings = None, Settings(**_given(options))
-        settings = replace(settings, lr=settings.lr or RATES[settings.optimizer])
-        preprocessing = source.default_preprocessing(settings.image_size)
     x, digests = source.load(preprocessing)
     parts = assign_parts(
         source.labels,
@@ -54,33 +105,11 @@ def run(options: Namespace) -> None:
         seed=settings.seed,
     )
     _check_classes(source, parts)
-    for line in _description(source, x, parts):
-        print(line)
     samples = [
         Sample(name, source.class_names[label], str(part), digest)
         for name, label, part, digest in zip(source.ids, source.labels, parts, digests, strict=True)
     ]
-    if folder is not None and folder.read_split() != samples:
-        raise ValueError(f"{options.data}: has changed since {folder.path} began; start a new run")
-    if folder is not None and folder.last.is_file():
-        model = load_model(folder.last)
-    else:
-        model = _new_model(source, preprocessing, settings, int((parts == "train").sum()))
-    if folder is None:
-        folder = RunFolder.create(options.out, source.name)
-        folder.write_split(samples)
-        folder.write_config(
-            settings,
-            convlet=__version__,
-            data=str(options.data),
-            class_names=source.class_names,
-            preprocessing=preprocessing.to_config(),
-        )
-    print(f"run folder: {folder.path}")
-    _fit(model, x, source.labels, parts, settings, folder, options.data)
-    lines = _result(x, source, parts, settings, folder)
-    write_whole(folder.summary_file, "\n".join(lines) + "\n")
-    print("\n".join(lines))
+    return Job(str(options.data), source, settings, preprocessing, x, parts, samples)
 
 
 def _check_classes(source: Source, parts: NDArray[np.str_]) -> None:
@@ -97,85 +126,78 @@ def _check_classes(source: Source, parts: NDArray[np.str_]) -> None:
             )
 
 
-def _description(source: Source, x: NDArray[Any], parts: NDArray[np.str_]) -> list[str]:
-    _, height, width, channels = x.shape
-    names = source.class_names
-    reach = "1 pixel" if _reach(x) == 1 else f"{_reach(x)} pixels"
-    train, val, test, left_out = (
-        int((parts == part).sum()) for part in ("train", "val", "test", "left out")
-    )
+def _description(job: Job) -> list[str]:
+    source, names = job.source, job.source.class_names
+    height, width, channels = job.preprocessing.input_shape
     lines = [
         f"{source.name}: {len(source)} images as {height}x{width}x{channels}",
         f"{len(names)} classes: {', '.join(names[:12])}{', ...' if len(names) > 12 else ''}",
-        f"split: {train} to train, {val} to choose the epoch, {test} held out",
-        f"in training each image is moved at random, by up to {reach}",
+        f"split: {job.count('train')} to train, {job.count('val')} to choose the epoch, "
+        f"{job.count('test')} held out",
+        f"in training each image is moved at random, by up to {job.reach} "
+        + ("pixel" if job.reach == 1 else "pixels"),
     ]
-    if left_out:
+    if left_out := job.count("left out"):
         lines.append(f"{left_out} held-out images are left out: they are also trained on")
-    if source.skipped:
-        count = len(source.skipped)
-        lines.append(f"{count} files that are no images are skipped: {source.skipped[0]}, ...")
+    if skipped := source.skipped:
+        lines.append(f"{len(skipped)} files that are no images are skipped: {skipped[0]}, ...")
     return lines
 
 
-def _new_model(
-    source: Source, preprocessing: Preprocessing, settings: Settings, train_count: int
-) -> Any:
+def _new_model(job: Job) -> Any:
+    settings = job.settings
     set_random_seed(settings.seed)
     build = getattr(applications, settings.model)
-    model = build(preprocessing.input_shape, len(source.class_names), scale=PIXEL_SCALE)
-    steps = settings.epochs * -(-train_count // settings.batch_size)
+    shape, classes = job.preprocessing.input_shape, len(job.source.class_names)
+    model = build(shape, classes, scale=PIXEL_SCALE)
+    rate = schedules.CosineDecay(settings.lr, settings.epochs * job.steps_per_epoch)
     model.compile(
-        optimizer=OPTIMIZERS[settings.optimizer](schedules.CosineDecay(settings.lr, steps)),
+        optimizer=OPTIMIZERS[settings.optimizer](rate),
         loss="sparse_categorical_crossentropy",
         metrics=["accuracy"],
         device=settings.device,
     )
-    model.class_names = list(source.class_names)
-    model.preprocessing = preprocessing
+    model.class_names = list(job.source.class_names)
+    model.preprocessing = job.preprocessing
     return model
 
 
-def _fit(
-    model: Any,
-    x: NDArray[Any],
-    labels: NDArray[np.int64],
-    parts: NDArray[np.str_],
-    settings: Settings,
-    folder: RunFolder,
-    data: str,
-) -> None:
+def _new_folder(out: str | None, job: Job) -> RunFolder:
+    folder = RunFolder.create(out, job.source.name)
+    folder.write_split(job.samples)
+    folder.write_config(
+        job.settings,
+        convlet=__version__,
+        data=job.data,
+        class_names=job.source.class_names,
+        preprocessing=job.preprocessing.to_config(),
+    )
+    return folder
+
+
+def _fit(model: Any, job: Job, folder: RunFolder) -> None:
     """Train the epochs that are still to do."""
-    train, val = parts == "train", parts == "val"
-    done = model.optimizer.iterations // -(-int(train.sum()) // settings.batch_size)
+    settings = job.settings
+    done = model.optimizer.iterations // job.steps_per_epoch
     record = _Record(folder, folder.read_metrics()[:done])
+    x, y = job.part("train")
     batches = ShiftedBatches(
-        x[train],
-        labels[train],
-        settings.batch_size,
-        reach=_reach(x),
-        seed=settings.seed,
-        epoch=done,
+        x, y, settings.batch_size, reach=job.reach, seed=settings.seed, epoch=done
     )
     try:
         model.fit(
             batches,
             epochs=settings.epochs,
             initial_epoch=done,
-            validation_data=(x[val], labels[val]) if val.any() else None,
+            validation_data=job.part("val") if job.count("val") else None,
             validation_batch_size=VALIDATION_BATCH,
             callbacks=[record],
         )
     except KeyboardInterrupt:
-        again = shlex.join(["convlet", "train", data, "--resume", "--out", str(folder.path)])
+        again = shlex.join(["convlet", "train", job.data, "--resume", "--out", str(folder.path)])
         raise KeyboardInterrupt(
             f"interrupted after epoch {len(record.rows)} of {settings.epochs}; go on with: {again}"
         ) from None
-
-
-def _reach(x: NDArray[Any]) -> int:
-    """How far training images are moved: up to an eighth of their side."""
-    return max(1, min(x.shape[1:3]) // 8)
 
 
 class _Record(Callback):
@@ -206,25 +228,22 @@ def _best_epoch(rows: list[dict[str, float]]) -> int:
     return int(min(rows, key=lambda row: row["val_loss"])["epoch"])
 
 
-def _result(
-    x: NDArray[Any], source: Source, parts: NDArray[np.str_], settings: Settings, folder: RunFolder
-) -> list[str]:
+def _result(job: Job, folder: RunFolder) -> list[str]:
     """What summary.txt says: the best epoch's model on images that had no part in making it."""
-    model = load_model(folder.best)
     lines = []
-    part, what = ("test", "held-out") if (parts == "test").any() else ("val", "validation")
-    chosen = parts == part
-    if chosen.any():
-        labels, predicted = source.labels[chosen], predicted_classes(model, x[chosen])
+    part, what = ("test", "held-out") if job.count("test") else ("val", "validation")
+    if job.count(part):
+        x, labels = job.part(part)
+        predicted = predicted_classes(load_model(folder.best), x)
         lines = [
             accuracy_line(what, labels, predicted),
-            *details(labels, predicted, source.class_names),
+            *details(labels, predicted, job.source.class_names),
         ]
         if part == "val":
             lines[0] += "; they chose the epoch: expect a little less on new ones"
-    how = "chosen by the validation loss" if (parts == "val").any() else "the last"
+    how = "chosen by the validation loss" if job.count("val") else "the last"
     epoch = _best_epoch(folder.read_metrics())
-    lines.append(f"weights of epoch {epoch} of {settings.epochs}, {how}")
+    lines.append(f"weights of epoch {epoch} of {job.settings.epochs}, {how}")
     lines.append(f"run folder: {folder.path}")
     return lines
 

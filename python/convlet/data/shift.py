@@ -29,9 +29,7 @@ class ShiftedBatches:
         seed: int,
         epoch: int = 0,
     ) -> None:
-        edge = (reach, reach)
-        self.padded = np.pad(x, ((0, 0), edge, edge, (0, 0)))
-        self.y, self.size, self.batch_size = y, x.shape[1:3], batch_size
+        self.x, self.y, self.batch_size = x, y, batch_size
         self.reach, self.seed, self.epoch = reach, seed, epoch
 
     def __len__(self) -> int:
@@ -40,13 +38,15 @@ class ShiftedBatches:
     def __iter__(self) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
         draw = generator(self.seed, self.epoch)
         self.epoch += 1
-        count, (height, width) = len(self.y), self.size
+        count, height, width, _ = self.x.shape
         order = draw.permutation(count)
         near, far = draw.integers(0, self.reach + 1, (2, count, 2))
         corners = self.reach + near - far  # of what is seen of each padded image
+        edge = (self.reach, self.reach)
         for begin in range(0, count, self.batch_size):
             chosen = order[begin : begin + self.batch_size]
+            padded = np.pad(self.x[chosen], ((0, 0), edge, edge, (0, 0)))
             top, left = corners[chosen].T[:, :, None]
             rows, columns = top + np.arange(height), left + np.arange(width)
-            seen = self.padded[chosen[:, None, None], rows[:, :, None], columns[:, None, :]]
-            yield seen, self.y[chosen]
+            image = np.arange(len(chosen))[:, None, None]
+            yield padded[image, rows[:, :, None], columns[:, None, :]], self.y[chosen]

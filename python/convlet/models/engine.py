@@ -130,8 +130,9 @@ def resolve_device(device: Any) -> str:
         _core.device_description("cuda")
     except (ValueError, RuntimeError) as error:
         if device == "cuda":
+            reason = str(error).rpartition(": ")[2]
             raise ValueError(
-                f"compile: device: 'cuda' cannot be used: {error}; use device='cpu' or 'auto'"
+                f"compile: device: 'cuda' cannot be used: {reason}; use device='cpu' or 'auto'"
             ) from None
         return "cpu"
     return "cuda"
