@@ -13,6 +13,12 @@ from convlet import _core, ops
 NEEDS_INPUT = ("gelu", "silu")
 
 
+SPARSE = {"kind": "softmax_cross_entropy", "integer_labels": True}
+CATEGORICAL = {"kind": "softmax_cross_entropy"}
+BINARY = {"kind": "binary_cross_entropy"}
+MSE = {"kind": "mean_squared_error"}
+
+
 class Net:
     def __init__(self, seed=0):
         self.graph = _core.Graph()
@@ -305,3 +311,20 @@ BACKWARD = {
     "concatenate": concatenate_backward,
     "pad2d": lambda dy, x, p, y, a: ([crop(dy, x[0], a)], []),
 }
+
+
+def cnn(activation="relu"):
+    net = Net()
+    x = net.conv2d(net.input(9, 9, 3), 6, activation=activation, padding="same")
+    x = net.node("max_pool2d", x, pool_size=[2, 2])
+    x = net.conv2d(x, 5, stride=[2, 1], pad=[1, 0, 2, 1], activation=activation)
+    x = net.dense(net.flatten(x), 17, activation=activation)
+    net.output(net.node("softmax", net.dense(x, 10)))
+    return net, [SPARSE]
+
+
+def snapshot(state, count):
+    slots = range(len(state.slot_names()))
+    return [state.get(i) for i in range(count)] + [
+        state.get_slot(slot, i) for slot in slots for i in range(count)
+    ]
