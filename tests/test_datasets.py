@@ -58,7 +58,7 @@ def test_digits_as_pixels():
     assert spread.dtype == np.uint8
     assert (spread[0], spread[8], spread[16]) == (0, 128, 255)
     source = open_source("digits")
-    x, _ = source.load(source.default_preprocessing())
+    _, x, _ = source.load(source.default_preprocessing())
     np.testing.assert_array_equal(x, digits.to_pixels(digits.load_all()[0]))
     assert source.class_names == list("0123456789")
 

@@ -13,7 +13,9 @@ def run(options: Namespace) -> None:
     """Measure a run's model on the images of DATA that it did not learn from."""
     model, folder = load(options.run_folder)
     source = open_source(options.data).aligned_to(model.class_names)
-    x, digests = source.load(model.preprocessing)
+    source, x, digests = source.load(model.preprocessing)
+    for line in source.left_out():
+        print(line)
     indices, what = unseen(source, digests, folder)
     if len(indices) < len(source):
         left = len(source) - len(indices)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from convlet.cli.loading import load, unseen
 from convlet.data import open_source
-from convlet.data.image import is_image_path
+from convlet.data.folders import FolderIndex, printable
 from convlet.data.sources import DATASETS
 
 AT_ONCE = 256
@@ -22,13 +23,12 @@ def run(options: Namespace) -> None:
         if not Path(name).exists() and name in DATASETS:
             _predict_dataset(model, folder, name)
         else:
-            for files in _chunks(_files(name)):
-                _print(model, files, [str(file) for file in files])
+            _predict_files(model, name)
 
 
 def _predict_dataset(model: Any, folder: Any, name: str) -> None:
     source = open_source(name).aligned_to(model.class_names)
-    _, digests = source.load(model.preprocessing)
+    source, _, digests = source.load(model.preprocessing)
     indices, _ = unseen(source, digests, folder)
     for chosen in _chunks(indices):
         part = source.subset(chosen)
@@ -36,14 +36,24 @@ def _predict_dataset(model: Any, folder: Any, name: str) -> None:
         _print(model, list(part.images), part.ids, labels)
 
 
-def _files(name: str) -> Sequence[Path]:
-    path = Path(name)
-    if not path.is_dir():
-        return [path]
-    files = sorted(p for p in path.rglob("*") if p.is_file() and is_image_path(p))
+def _predict_files(model: Any, name: str) -> None:
+    """A file that cannot be read is an error where it was named, else said and passed over."""
+    if not Path(name).is_dir():
+        _print(model, [name], [name])
+        return
+    with FolderIndex() as index:
+        files = index.images(name).paths
     if not files:
         raise ValueError(f"{name}: holds no images")
-    return files
+    for chunk in _chunks(files):
+        images, names = [], []
+        for file in chunk:
+            try:
+                images.append(model.preprocessing.pixels(file))
+                names.append(printable(file))
+            except (ValueError, OSError) as error:
+                print(f"{error}; skipped", file=sys.stderr)
+        _print(model, images, names)
 
 
 def _chunks(items: Sequence[Any]) -> Iterator[Sequence[Any]]:

@@ -95,7 +95,10 @@ def _prepare(options: Namespace, source: Source, folder: RunFolder | None) -> Jo
         config = folder.read_config()
         settings = _same_settings(options, config["settings"], folder)
         preprocessing = Preprocessing.from_config(config["preprocessing"])
-    x, digests = source.load(preprocessing)
+    if len(source.tasks) > 1:
+        columns = ", ".join(task.name for task in source.tasks)
+        raise ValueError(f"{source.name}: expected one column of labels, found {columns}")
+    source, x, digests = source.load(preprocessing)
     parts = assign_parts(
         source.labels,
         source.parts,
@@ -139,9 +142,7 @@ def _description(job: Job) -> list[str]:
     ]
     if left_out := job.count("left out"):
         lines.append(f"{left_out} held-out images are left out: they are also trained on")
-    if skipped := source.skipped:
-        lines.append(f"{len(skipped)} files that are no images are skipped: {skipped[0]}, ...")
-    return lines
+    return lines + source.left_out()
 
 
 def _new_model(job: Job) -> Any:

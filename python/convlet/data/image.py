@@ -1,10 +1,15 @@
-"""Decode image files of any mode into 8-bit grey or RGB; a broken one is one clear error."""
+"""Decode image files of any mode into 8-bit grey or RGB; a broken one is one clear error.
+
+JPEG files go through simplejpeg where it is installed (`pip install convlet[jpeg]`): the same
+decoder as Pillow's (libjpeg-turbo) and the same pixels, in half the time.
+"""
 
 from __future__ import annotations
 
 import io
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,11 +23,12 @@ SUFFIXES = frozenset(
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 # A few kilobytes can claim gigapixels. Larger images are refused before they are decoded.
 MAX_PIXELS = 80_000_000
+ORIENTATION = 0x0112  # the EXIF tag
 
 
-def is_image_path(path: Path) -> bool:
+def is_image_name(name: str) -> bool:
     """True for a file name that ends like an image and is not hidden."""
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    return not name.startswith(".") and f".{name.rpartition('.')[2].lower()}" in SUFFIXES
 
 
 def read_header(path: str | Path) -> tuple[tuple[int, int], bool]:
@@ -33,28 +39,101 @@ def read_header(path: str | Path) -> tuple[tuple[int, int], bool]:
     try:
         with _open(path, str(path)) as image:
             height, width = image.height, image.width
-            turned = image.getexif().get(0x0112, 1) >= 5  # orientations 5..8 swap the sides
+            turned = image.getexif().get(ORIENTATION, 1) >= 5  # orientations 5..8 swap the sides
             grey = image.mode in ("1", "L", "LA", "I", "F") or image.mode.startswith("I;16")
     except Exception as error:  # as in decode
         raise _explained(error, str(path)) from error
     return ((width, height) if turned else (height, width)), not grey
 
 
-def decode(data: bytes, name: str) -> Image:
+def decode(data: bytes, name: str, at_least: tuple[int, int] | None = None) -> Image:
     """Decode the bytes of an image file into an upright Pillow image of mode "L" or "RGB".
 
     EXIF orientation is applied. Palettes become RGB, CMYK becomes RGB, 16-bit grey is mapped from
     0..65535 to 0..255, transparency is laid over white, and of an animation the first frame is
-    taken. `name` stands in the ValueError that is raised when this cannot be done.
+    taken. The content decides, not the ending of the name.
+
+    at_least: (height, width) that is enough: a JPEG is then decoded at 1/2, 1/4 or 1/8 of its size,
+    the smallest that keeps both sides this long, which is several times faster for photographs.
+    name: stands in the ValueError that is raised when this cannot be done.
     """
     from PIL import ImageOps
 
     try:
         with _open(io.BytesIO(data), name) as image:
+            if image.format == "JPEG":
+                parts = 1 if at_least is None else _parts(image, at_least)
+                turn = image.getexif().get(ORIENTATION, 1) if "exif" in image.info else 1
+                pixels = _decode_jpeg(data, image, parts)
+                if pixels is not None:
+                    return _turned(pixels, turn)
+                if parts > 1:
+                    image.draft(None, (image.width // parts, image.height // parts))
             image.load()
             return eight_bit(ImageOps.exif_transpose(image), name)
     except Exception as error:  # a broken file can make a decoder raise anything
         raise _explained(error, name) from error
+
+
+def _parts(image: Image, at_least: tuple[int, int]) -> int:
+    """1, 2, 4 or 8: the part of its size that a JPEG is decoded at."""
+    height, width = at_least
+    if image.getexif().get(ORIENTATION, 1) >= 5:
+        height, width = width, height
+    for parts in (8, 4, 2):
+        across, down = _divided(image.size, parts)
+        if across >= width and down >= height:
+            return parts
+    return 1
+
+
+def _divided(size: tuple[int, int], parts: int) -> tuple[int, int]:
+    return -(-size[0] // parts), -(-size[1] // parts)
+
+
+def _decode_jpeg(data: bytes, image: Image, parts: int) -> Image | None:
+    """By simplejpeg, not yet turned; None where Pillow is to decide: simplejpeg is not installed,
+    or it objects to the file."""
+    from PIL import Image as pillow
+
+    decoder = _simplejpeg()
+    if decoder is None or image.mode not in ("L", "RGB"):
+        return None
+    width, height = _divided(image.size, parts)
+    try:
+        pixels = decoder.decode_jpeg(
+            data, "GRAY" if image.mode == "L" else "RGB", min_height=height, min_width=width
+        )
+    except ValueError:
+        return None
+    if pixels.shape[:2] != (height, width):
+        return None
+    return pillow.fromarray(pixels[:, :, 0] if image.mode == "L" else pixels)
+
+
+@cache
+def _simplejpeg() -> Any:
+    try:
+        import simplejpeg
+    except ImportError:
+        return None
+    return simplejpeg
+
+
+def _turned(image: Image, orientation: int) -> Image:
+    from PIL import Image
+
+    turn = Image.Transpose
+    turns = {
+        2: turn.FLIP_LEFT_RIGHT,
+        3: turn.ROTATE_180,
+        4: turn.FLIP_TOP_BOTTOM,
+        5: turn.TRANSPOSE,
+        6: turn.ROTATE_270,
+        7: turn.TRANSVERSE,
+        8: turn.ROTATE_90,
+    }
+    return image.transpose(turns[orientation]) if orientation in turns else image
 
 
 def _open(file: str | Path | io.BytesIO, name: str) -> Image:
@@ -94,6 +173,8 @@ def _explained(error: Exception, name: str) -> Exception:
 
     if isinstance(error, FileNotFoundError):
         return FileNotFoundError(f"{name}: no such file")
+    if isinstance(error, PermissionError | IsADirectoryError):
+        return type(error)(f"{name}: cannot be read: {error.strerror}")
     if isinstance(error, UnidentifiedImageError):
         return ValueError(f"{name}: not an image (expected one of {', '.join(FORMATS)})")
     if isinstance(error, ValueError) and str(error).startswith(name):

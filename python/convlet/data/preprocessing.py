@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,16 @@ if TYPE_CHECKING:
 
 COLOR_MODES = {"grayscale": 1, "rgb": 3}
 RESIZE_POLICIES = ("stretch", "crop", "pad")
+INTERPOLATIONS = {  # Pillow's filters
+    "nearest": "NEAREST",
+    "bilinear": "BILINEAR",
+    "bicubic": "BICUBIC",
+    "area": "BOX",
+    "lanczos3": "LANCZOS",
+}
+# A JPEG is decoded at a half, a quarter or an eighth where that is still this much larger than what
+# it is resized to: the filter then has as good as all of its input.
+SCALED_DECODING_MARGIN = 2
 
 
 @dataclass(frozen=True)
@@ -27,9 +37,10 @@ class Preprocessing:
     color_mode: "grayscale" (1 channel, ITU-R 601 luma) or "rgb" (3 channels).
     resize: for an image of another size: "stretch" ignores the aspect ratio; "crop" keeps it and
         cuts off what sticks out, around the centre; "pad" keeps it and fills the rest with black.
-        Bilinear, antialiased when shrinking.
     scale: factor from pixels 0..255 to the model's input. 1.0 keeps uint8 pixels, for models that
         begin with a Rescaling layer; anything else gives float32.
+    interpolation: of the resize: "bilinear", "bicubic", "area", "lanczos3" (all antialiased when
+        shrinking), or "nearest".
 
     Raises ValueError when a field is none of these.
     """
@@ -38,6 +49,7 @@ class Preprocessing:
     color_mode: str = "rgb"
     resize: str = "stretch"
     scale: float = 1.0
+    interpolation: str = "bilinear"
 
     def __post_init__(self) -> None:
         size = self.size
@@ -63,6 +75,11 @@ class Preprocessing:
             isinstance(self.scale, int | float) and math.isfinite(self.scale) and self.scale > 0
         ):
             raise ValueError(f"Preprocessing: expected a scale above 0, got {self.scale!r}")
+        if self.interpolation not in tuple(INTERPOLATIONS):
+            raise ValueError(
+                f"Preprocessing: expected interpolation in {sorted(INTERPOLATIONS)}, "
+                f"got {self.interpolation!r}"
+            )
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -85,17 +102,28 @@ class Preprocessing:
 
     def pixels(self, image: str | PathLike[str] | Image | NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The uint8 pixels (H, W, C) before `scale`."""
-        from convlet.data.image import decode, eight_bit
+        from convlet.data.image import eight_bit
 
         if isinstance(image, str | PathLike):
             try:
                 data = Path(image).read_bytes()
             except FileNotFoundError:
                 raise FileNotFoundError(f"{image}: no such file") from None
-            return self.from_pillow(decode(data, str(image)))
+            return self.decoded(data, str(image))
         if isinstance(image, np.ndarray):
             return self._from_array(image)
         return self.from_pillow(eight_bit(image, "image"))
+
+    def decoded(self, data: bytes, name: str) -> NDArray[np.uint8]:
+        """uint8 pixels (H, W, C) from the bytes of an image file; `name` stands in its errors.
+
+        Raises ValueError that names the file when it cannot be decoded.
+        """
+        from convlet.data.image import decode
+
+        enough = (SCALED_DECODING_MARGIN * self.size[0], SCALED_DECODING_MARGIN * self.size[1])
+        at_least = None if self.interpolation == "nearest" else enough
+        return self.from_pillow(decode(data, name, at_least))
 
     def from_pillow(self, image: Image) -> NDArray[np.uint8]:
         """uint8 pixels (H, W, C) of a Pillow image of mode "L" or "RGB"."""
@@ -105,18 +133,18 @@ class Preprocessing:
         height, width = self.size
         image = image.convert("L" if self.color_mode == "grayscale" else "RGB")
         if image.size != (width, height):
-            bilinear = pillow.Resampling.BILINEAR
+            method = pillow.Resampling[INTERPOLATIONS[self.interpolation]]
             if self.resize == "crop":
-                image = ImageOps.fit(image, (width, height), bilinear)
+                image = ImageOps.fit(image, (width, height), method)
             elif self.resize == "pad":
                 ratio = min(width / image.width, height / image.height)
                 inner = (max(1, round(image.width * ratio)), max(1, round(image.height * ratio)))
                 whole = pillow.new(image.mode, (width, height))
                 corner = ((width - inner[0]) // 2, (height - inner[1]) // 2)
-                whole.paste(image.resize(inner, bilinear), corner)
+                whole.paste(image.resize(inner, method), corner)
                 image = whole
             else:
-                image = image.resize((width, height), bilinear)
+                image = image.resize((width, height), method)
         return np.array(image, dtype=np.uint8).reshape(self.input_shape)
 
     def _from_array(self, pixels: NDArray[Any]) -> NDArray[np.uint8]:
@@ -150,14 +178,15 @@ class Preprocessing:
             "color_mode": self.color_mode,
             "resize": self.resize,
             "scale": self.scale,
+            "interpolation": self.interpolation,
         }
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Preprocessing:
         """The Preprocessing that `to_config` described. ValueError for anything else."""
-        if not isinstance(config, dict) or set(config) != {"size", "color_mode", "resize", "scale"}:
+        names = {field.name for field in fields(cls)}
+        if not isinstance(config, dict) or set(config) != names:
             raise ValueError(
-                "Preprocessing: expected a config with size, color_mode, resize and scale, got "
-                f"{config!r}"
+                f"Preprocessing: expected a config with {', '.join(sorted(names))}, got {config!r}"
             )
         return cls(**config)
