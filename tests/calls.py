@@ -62,10 +62,10 @@ CALLS = {
     "add": ({"a": (f32(2, 5), None), "b": (f32(2, 5), None)}, {}),
     "multiply": ({"a": (f32(2, 5), None), "b": (f32(2, 5), None)}, {}),
 }
-for name in ("relu", "sigmoid", "tanh"):
+for name in ("relu", "sigmoid", "tanh", "relu6", "leaky_relu", "elu", "selu", "softplus"):
     CALLS[name] = ({"x": (f32(2, 5), None)}, {})
     CALLS[f"{name}_backward"] = ({"dy": (f32(2, 5), None), "y": (f32(2, 5), None)}, {})
-for name in ("gelu", "silu"):
+for name in ("gelu", "silu", "hard_sigmoid", "hard_swish"):
     CALLS[name] = ({"x": (f32(2, 5), None)}, {})
     CALLS[f"{name}_backward"] = ({"dy": (f32(2, 5), None), "x": (f32(2, 5), None)}, {})
 

@@ -32,6 +32,10 @@ POOLS = [
     {"pool_size": 3, "stride": 2, "padding": 1},
     {"pool_size": 3, "stride": 2, "padding": 1, "ceil_mode": True},
 ]
+ACTIVATIONS = (
+    *("relu", "sigmoid", "tanh", "gelu", "silu", "relu6", "leaky_relu", "elu", "selu", "softplus"),
+    *("hard_sigmoid", "hard_swish"),
+)
 ROWS = [(1, 1), (5, 17), (33, 10), (3, 1000), (7, 31)]
 FAMILIES = ("conv2d", "dense", "pool2d", "activation", "loss", "optimizer", "dropout")
 
@@ -109,7 +113,7 @@ def _activation(integers, floats, rng):
         special = x.copy()
         unusual = np.array([np.inf, -np.inf, np.nan, -0.0, 1e-40], dtype=np.float32)
         special.flat[: unusual.size] = unusual[: special.size]
-        for name in ("relu", "sigmoid", "tanh", "gelu", "silu"):
+        for name in ACTIVATIONS:
             op = getattr(ops, name)
             yield f"{name} {shape}", partial(op, x), False
             yield f"{name} of special values {shape}", partial(op, special), False

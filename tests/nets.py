@@ -10,7 +10,12 @@ import numpy as np
 
 from convlet import _core, ops
 
-NEEDS_INPUT = ("gelu", "silu")
+NEEDS_INPUT = ("gelu", "silu", "hard_sigmoid", "hard_swish")
+# "leaky_relu" is left out: as an attribute it has Keras' slope, as an op torch's.
+ACTIVATIONS = (
+    *("relu", "sigmoid", "tanh", "relu6", "elu", "selu", "softplus"),
+    *NEEDS_INPUT,
+)
 
 
 SPARSE = {"kind": "softmax_cross_entropy", "integer_labels": True}

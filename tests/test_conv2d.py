@@ -23,6 +23,8 @@ ACTIVATIONS = {
     "tanh": torch.tanh,
     "gelu": torch.nn.functional.gelu,
     "silu": torch.nn.functional.silu,
+    "relu6": torch.nn.functional.relu6,
+    "hard_swish": torch.nn.functional.hardswish,
 }
 
 

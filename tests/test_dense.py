@@ -54,14 +54,13 @@ def test_accuracy(isa, n, i, o):
     check(n, i, o, exact=False)
 
 
-@pytest.mark.parametrize("name", ["relu", "sigmoid", "tanh", "gelu", "silu"])
+@pytest.mark.parametrize("name", ["relu", "sigmoid", "tanh", "gelu", "silu", "elu", "hard_swish"])
 @pytest.mark.parametrize("i", [20, 5000])
 def test_fused_activation(isa, name, i):
     x, w, b = floats(7, i), floats(i, 19, scale=i**-0.5, seed=1), floats(19, seed=2)
     got = ops.dense(x, w, b, activation=name)
     assert_exact(got, getattr(ops, name)(ops.dense(x, w, b)))
-    functions = {"gelu": torch.nn.functional.gelu, "silu": torch.nn.functional.silu}
-    function = functions.get(name) or getattr(torch, name)
+    function = getattr(torch.nn.functional, {"hard_swish": "hardswish"}.get(name, name))
     assert_like_torch(got, lambda *args: function(torch_dense(*args)), (x, w, b), atol=2e-6)
 
 

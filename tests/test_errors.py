@@ -9,6 +9,11 @@ import pytest
 from calls import CALLS, call, f32
 from convlet import ops
 
+ACTIVATIONS = [
+    op
+    for op in CALLS
+    if getattr(ops, op).__module__ == "convlet.ops.activation" and not op.endswith("_backward")
+]
 ARRAYS = [(op, name) for op, (arrays, _) in CALLS.items() for name in arrays]
 LAYOUTS = [(op, name) for op, name in ARRAYS if CALLS[op][0][name][1]]
 WITH_OUT = [op for op in CALLS if "out" in inspect.signature(getattr(ops, op)).parameters]
@@ -183,7 +188,7 @@ def options():
             yield op, "groups", value, ValueError
     for op in ("conv2d", "dense"):
         yield op, "activation", 3, TypeError
-        yield op, "activation", "softplus", ValueError
+        yield op, "activation", "softmax", ValueError
     for op in POOL:
         yield op, "padding", 2, ValueError  # more than half the window
         yield op, "ceil_mode", 1, TypeError
@@ -269,8 +274,7 @@ def test_out(op):
 
 # The input that `out` may be, where an op allows it.
 IN_PLACE = {
-    **dict.fromkeys(("relu", "sigmoid", "tanh", "gelu", "silu", "dropout"), ("x",)),
-    **dict.fromkeys(("softmax", "log_softmax"), ("x",)),
+    **dict.fromkeys((*ACTIVATIONS, "dropout", "softmax", "log_softmax"), ("x",)),
     **{op: ("dy",) for op in CALLS if op.endswith("_backward") and "pool" not in op},
     "add": ("a", "b"),
     "multiply": ("a", "b"),

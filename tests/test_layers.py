@@ -30,16 +30,25 @@ def assert_layer(layer, function, *inputs):
     assert_accurate(got, y32, y64)
 
 
-@pytest.mark.parametrize("activation", [None, "relu", "sigmoid", "tanh", "gelu", "silu", "softmax"])
+ACTIVATIONS = {
+    **{name: getattr(F, name) for name in ("relu", "sigmoid", "tanh", "gelu", "silu", "softplus")},
+    **{name: getattr(F, name) for name in ("relu6", "elu", "selu")},
+    "leaky_relu": lambda x: F.leaky_relu(x, 0.2),
+    "exponential": torch.exp,
+    "hard_sigmoid": F.hardsigmoid,
+    "hard_swish": F.hardswish,
+    "softmax": lambda x: torch.softmax(x, -1),
+}
+
+
+@pytest.mark.parametrize("activation", [None, *ACTIVATIONS])
 @pytest.mark.parametrize("use_bias", [True, False])
 def test_dense(activation, use_bias):
     layer = layers.Dense(7, activation, use_bias=use_bias, bias_initializer="random_normal")
 
     def reference(x, w, b=None):
         y = x @ w if b is None else x @ w + b
-        if activation == "softmax":
-            return torch.softmax(y, -1)
-        return y if activation is None else getattr(F, activation)(y)
+        return y if activation is None else ACTIVATIONS[activation](y)
 
     assert_layer(layer, reference, floats(5, 19))
     assert [v.name for v in layer.weights] == (["kernel", "bias"] if use_bias else ["kernel"])
@@ -132,7 +141,17 @@ def test_global_pooling2d(keepdims):
         (layers.Activation("swish"), F.silu),
         (layers.Activation("linear"), lambda x: x + 0),
         (layers.Activation("log_softmax"), lambda x: torch.log_softmax(x, -1)),
+        (layers.Activation("hard_silu"), F.hardswish),
+        (layers.Activation("exponential"), torch.exp),
+        (layers.Activation("leaky_relu"), lambda x: F.leaky_relu(x, 0.2)),
         (layers.ReLU(), torch.relu),
+        (layers.ReLU(6), F.relu6),
+        (layers.ReLU(max_value=0.5), lambda x: torch.clamp(x, 0, 0.5)),
+        (layers.ReLU(negative_slope=0.25), lambda x: F.leaky_relu(x, 0.25)),
+        (layers.LeakyReLU(), lambda x: F.leaky_relu(x, 0.3)),
+        (layers.LeakyReLU(0), torch.relu),
+        (layers.ELU(), F.elu),
+        (layers.ELU(2), lambda x: F.elu(x, 2)),
         (layers.Softmax(), lambda x: torch.softmax(x, -1)),
         (layers.Rescaling(1 / 127.5, offset=-1), lambda x: x * np.float32(1 / 127.5) - 1),
         (layers.ZeroPadding2D(), lambda x: F.pad(x, (0, 0, 1, 1, 1, 1))),
@@ -200,8 +219,13 @@ BAD_ARGUMENTS = [
     (lambda: layers.Dropout(1.0), r"rate: expected a number in \[0, 1\), got 1.0"),
     (lambda: layers.Dropout(math.nan), "rate: expected a finite number"),
     (lambda: layers.Dropout(0.5, noise_shape=(1,)), "noise_shape: expected None"),
-    (lambda: layers.ReLU(max_value=6), "max_value: expected None"),
-    (lambda: layers.ReLU(negative_slope=0.1), "negative_slope: expected 0"),
+    (lambda: layers.ReLU(max_value=0), "max_value: expected a number > 0 or None, got 0"),
+    (lambda: layers.ReLU(6, 0.1), "negative_slope: expected 0 where there is a max_value, got 0.1"),
+    (lambda: layers.ReLU(negative_slope=-1), "negative_slope: expected a number >= 0, got -1"),
+    (lambda: layers.ReLU(threshold=0.5), "threshold: expected 0, got 0.5"),
+    (lambda: layers.LeakyReLU(-0.1), "LeakyReLU 'leaky_re_lu': negative_slope: expected a number"),
+    (lambda: layers.LeakyReLU(None), "negative_slope: expected a number, got None"),
+    (lambda: layers.ELU(math.inf), "ELU 'elu': alpha: expected a finite number, got inf"),
     (lambda: layers.Softmax(axis=1), "axis: expected -1"),
     (lambda: layers.Reshape((-1, -1)), "target_shape: expected"),
     (lambda: layers.Reshape((0,)), "target_shape: expected"),
@@ -322,6 +346,10 @@ def test_config_round_trip():
         layers.Dropout(0.3, seed=1),
         layers.Activation("gelu"),
         layers.ReLU(),
+        layers.ReLU(max_value=6),
+        layers.ReLU(negative_slope=0.1),
+        layers.LeakyReLU(0.1),
+        layers.ELU(0.5),
         layers.Softmax(),
         layers.Add(),
         layers.Multiply(),

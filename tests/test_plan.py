@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convlet import _core
-from nets import BINARY, CATEGORICAL, MSE, SPARSE, Net, cnn, snapshot
+from nets import ACTIVATIONS, BINARY, CATEGORICAL, MSE, SPARSE, Net, cnn, snapshot
 from reference import assert_exact
 
 
@@ -171,7 +171,7 @@ def random_nets(draw):
                 + ("scale", "dropout", "max_pool2d", "avg_pool2d", "reshape", "softmax")
             )
         )
-        act = draw(st.sampled_from((None, "relu", "sigmoid", "tanh", "gelu", "silu")))
+        act = draw(st.sampled_from((None, *ACTIVATIONS)))
         options = {"activation": act} if act else {}
         if op == "conv2d":
             y = net.conv2d(x, draw(st.integers(1, 4)), padding="same", **options)

@@ -1,4 +1,8 @@
 // Activations, softmax over the last axis, dropout, and arithmetic on two arrays of one shape.
+#include <pybind11/stl.h>
+
+#include <optional>
+
 #include "bind/arrays.h"
 #include "bind/bind.h"
 #include "bind/run.h"
@@ -7,30 +11,40 @@ namespace convlet::bind {
 
 namespace {
 
-py::array activation(const std::string& name, const py::object& x_value, const py::object& out) {
+// alpha under the name that the op gives it; the activation's own where there is none.
+float alpha_argument(const char* op, Activation kind, std::optional<double> alpha) {
+  const char* name = kind == Activation::leaky_relu ? "negative_slope" : "alpha";
+  return alpha ? check_alpha(op, name, *alpha) : default_alpha(kind);
+}
+
+py::array activation(const std::string& name, const py::object& x_value,
+                     std::optional<double> alpha_value, const py::object& out) {
   Activation kind = activation_named("activation", name);
   const char* op = name_of(kind);
+  const float alpha = alpha_argument(op, kind, alpha_value);
   Input x = float_input(op, "x", x_value, nullptr);
   Output y = float_output(op, out, x.shape(), {}, {&x});
   std::int64_t n = x.shape().elements();
   run([&](const Kernels& kernels, Context& context) {
-    kernels.activation(context, n, kind, x.f32(), y.data);
+    kernels.activation(context, n, kind, alpha, x.f32(), y.data);
   });
   return y.array;
 }
 
 py::array activation_backward(const std::string& name, const py::object& dy_value,
-                              const py::object& y_or_x_value, const py::object& out) {
+                              const py::object& y_or_x_value, std::optional<double> alpha_value,
+                              const py::object& out) {
   Activation kind = activation_named("activation", name);
   std::string op_name = std::string(name_of(kind)) + "_backward";
   const char* op = op_name.c_str();
+  const float alpha = alpha_argument(op, kind, alpha_value);
   Input dy = float_input(op, "dy", dy_value, nullptr);
   Input y_or_x = float_input(op, gradient_from_output(kind) ? "y" : "x", y_or_x_value, nullptr);
   expect_shape(op, "dy", "", y_or_x.shape(), dy.shape());
   Output dx = float_output(op, out, dy.shape(), {&y_or_x}, {&dy});
   std::int64_t n = dy.shape().elements();
   run([&](const Kernels& kernels, Context& context) {
-    kernels.activation_backward(context, n, kind, dy.f32(), y_or_x.f32(), dx.data);
+    kernels.activation_backward(context, n, kind, alpha, dy.f32(), y_or_x.f32(), dx.data);
   });
   return dx.array;
 }
@@ -97,9 +111,9 @@ py::array arithmetic(const char* op,
 void bind_elementwise(py::module_& module) {
   using py::arg;
   using py::object;
-  module.def("activation", activation, arg("name"), arg("x"), arg("out"));
+  module.def("activation", activation, arg("name"), arg("x"), arg("alpha"), arg("out"));
   module.def("activation_backward", activation_backward, arg("name"), arg("dy"), arg("y_or_x"),
-             arg("out"));
+             arg("alpha"), arg("out"));
   module.def(
       "softmax",
       [](const object& x, const object& out) {

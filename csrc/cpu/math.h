@@ -54,6 +54,25 @@ inline V log(V x) {
   return select(x < zero(), broadcast(__builtin_nanf("")), y);
 }
 
+// e^x - 1 for x <= 0 without the loss near 0: with the n and r of exp, 2^n (e^r - 1) + (2^n - 1).
+inline V expm1_negative(V x) {
+  constexpr float kP[] = {0x1.fffffcp-2f, 0x1.55549p-3f, 0x1.5558fcp-5f, 0x1.123b8ap-7f,
+                          0x1.6a2178p-10f};
+  x = max(broadcast(-87.0f), x);  // below, the result is -1
+  const V n = max(round(x * broadcast(1.44269504f)), broadcast(-126.0f));  // a number for NaN
+  V r = fma(n, broadcast(-kLn2High), x);
+  r = fma(n, broadcast(-kLn2Low), r);
+  const V scale = power_of_two(n);
+  return fma(fma(polynomial(kP, r), r * r, r), scale, scale - broadcast(1.0f));
+}
+
+// ln(1 + x). With w = 1 + x rounded, ln(w) x / (w - 1) repairs the rounding (Kahan).
+inline V log1p(V x) {
+  const V one = broadcast(1.0f), w = one + x;
+  const V y = log(w) * (x / (w - one));
+  return select(w == one, x, select(x < broadcast(__builtin_inff()), y, x));
+}
+
 // 1 / (1 + e^-x), from e^-|x| so that the small side keeps its relative accuracy.
 inline V sigmoid(V x) {
   V e = exp(zero() - abs(x));

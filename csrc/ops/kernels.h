@@ -67,8 +67,8 @@ struct Kernels {
 
   // activation.h, over n elements; y may be x and dx may be dy. Where gradient_from_output holds,
   // the second input of the backward is y = act(x); otherwise it is x.
-  void (*activation)(Context&, std::int64_t n, Activation, const float* x, float* y);
-  void (*activation_backward)(Context&, std::int64_t n, Activation, const float* dy,
+  void (*activation)(Context&, std::int64_t n, Activation, float alpha, const float* x, float* y);
+  void (*activation_backward)(Context&, std::int64_t n, Activation, float alpha, const float* dy,
                               const float* y_or_x, float* dx);
 
   // softmax.h; y may be x, dx may be dy.

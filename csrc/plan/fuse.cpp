@@ -74,6 +74,15 @@ Activation activation_of(const Node& node) {
   return activation_named(node.name.c_str(), node.attributes.text("activation"));
 }
 
+float alpha_of(const Node& node) {
+  const Activation activation = activation_of(node);
+  const float usual = default_alpha(activation);
+  if (!node.attributes.has("alpha")) return usual;
+  if (usual == 0)
+    value_error(node.name, ": activation ", name_of(activation), " takes no attribute 'alpha'");
+  return check_alpha(node.name.c_str(), "attribute 'alpha'", node.attributes.number("alpha"));
+}
+
 std::vector<ResolvedLoss> resolve_losses(const Graph& graph, const std::vector<LossSpec>& losses) {
   std::vector<ResolvedLoss> resolved;
   for (std::size_t i = 0; i < losses.size(); ++i) resolved.push_back(resolve(graph, i, losses[i]));
@@ -112,6 +121,7 @@ Fusion fuse(const Graph& graph, Mode mode, bool enabled, const std::vector<Resol
     int before = graph.values()[input].producer;
     if (before < 0 || readers[input] != 1) continue;
     if (!lowering_of(nodes[before].name, nodes[before].op).fuses_activation) continue;
+    if (alpha_of(nodes[i]) != default_alpha(activation_of(nodes[i]))) continue;
     // The fused step does not store the activation's input.
     if (needs_gradient[input] && !gradient_from_output(activation_of(nodes[i]))) continue;
     fusion.activation_of[before] = static_cast<int>(i);

@@ -36,7 +36,8 @@ Fusion fuse(const Graph& graph, Mode mode, bool enabled, const std::vector<Resol
 // By value: whether a trainable parameter is upstream of it; all false outside train mode.
 std::vector<bool> values_needing_gradients(const Graph& graph, Mode mode);
 
-// The activation of a node of op "activation".
+// The activation of a node of op "activation", and its alpha.
 Activation activation_of(const Node& node);
+float alpha_of(const Node& node);
 
 }  // namespace convlet

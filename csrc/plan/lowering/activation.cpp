@@ -5,7 +5,7 @@ namespace convlet {
 namespace {
 
 Shape infer(const Graph& graph, const Node& node) {
-  activation_of(node);
+  alpha_of(node);
   return graph.shape(node.inputs[0]);
 }
 
@@ -18,8 +18,10 @@ void forward(Builder& builder, const Node& node) {
   }
   add_elementwise(builder, "activation", node.name, builder.elements(input), builder.value(input),
                   builder.new_output(node),
-                  [=](Context& context, const Kernels& kernels, std::int64_t n, const float* x,
-                      float* y) { kernels.activation(context, n, activation, x, y); });
+                  [=, alpha = alpha_of(node)](Context& context, const Kernels& kernels,
+                                              std::int64_t n, const float* x, float* y) {
+                    kernels.activation(context, n, activation, alpha, x, y);
+                  });
 }
 
 void backward(Builder& builder, const Node& node) {
@@ -36,10 +38,11 @@ void backward(Builder& builder, const Node& node) {
   step.reads = {dy, other};
   step.writes = {dx};
   step.reuses = {{dx, dy}};
-  step.bind = [=, elements = builder.elements(input)](const Binding& at) -> Run {
+  step.bind = [=, elements = builder.elements(input),
+               alpha = alpha_of(node)](const Binding& at) -> Run {
     return [=, kernel = at.kernels.activation_backward, n = at.n * elements, dy_data = at[dy],
             other_data = at[other], dx_data = at[dx]](Context& context) {
-      kernel(context, n, activation, dy_data, other_data, dx_data);
+      kernel(context, n, activation, alpha, dy_data, other_data, dx_data);
     };
   };
   builder.add_gradient(input, dx);
@@ -48,7 +51,7 @@ void backward(Builder& builder, const Node& node) {
 }  // namespace
 
 extern const Lowering kActivation;
-const Lowering kActivation{"activation",   1,     1,     0,       0,
-                           {"activation"}, false, infer, forward, backward};
+const Lowering kActivation{"activation", 1,     1,       0,       0, {"activation", "alpha"},
+                           false,        infer, forward, backward};
 
 }  // namespace convlet

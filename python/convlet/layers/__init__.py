@@ -1,17 +1,9 @@
 """Layers, with Keras' names, arguments and defaults. Images are (N, H, W, C)."""
 
+from convlet.layers.activation import ELU, Activation, LeakyReLU, ReLU, Softmax
 from convlet.layers.base import Layer, SymbolicTensor
 from convlet.layers.convolution import Conv2D, DepthwiseConv2D
-from convlet.layers.core import (
-    Activation,
-    Dense,
-    Dropout,
-    Input,
-    InputLayer,
-    ReLU,
-    Rescaling,
-    Softmax,
-)
+from convlet.layers.core import Dense, Dropout, Input, InputLayer, Rescaling
 from convlet.layers.merging import Add, Concatenate, Multiply, add, concatenate, multiply
 from convlet.layers.pooling import (
     AveragePooling2D,
@@ -39,6 +31,7 @@ __all__ = [
     "Dense",
     "DepthwiseConv2D",
     "Dropout",
+    "ELU",
     "Flatten",
     "GlobalAveragePooling2D",
     "GlobalAvgPool2D",
@@ -47,6 +40,7 @@ __all__ = [
     "Input",
     "InputLayer",
     "Layer",
+    "LeakyReLU",
     "MaxPool2D",
     "MaxPooling2D",
     "Multiply",
@@ -73,10 +67,12 @@ REGISTRY: dict[str, type[Layer]] = {
         Dense,
         DepthwiseConv2D,
         Dropout,
+        ELU,
         Flatten,
         GlobalAveragePooling2D,
         GlobalMaxPooling2D,
         InputLayer,
+        LeakyReLU,
         MaxPooling2D,
         Multiply,
         ReLU,

@@ -6,7 +6,10 @@ from typing import Any
 
 import numpy as np
 
-FUSED_ACTIVATIONS = ("relu", "sigmoid", "tanh", "gelu", "silu")
+FUSED_ACTIVATIONS = (
+    *("relu", "sigmoid", "tanh", "gelu", "silu", "relu6", "leaky_relu", "elu", "selu", "softplus"),
+    *("exponential", "hard_sigmoid", "hard_swish"),
+)
 ROW_ACTIVATIONS = ("softmax", "log_softmax")
 
 
@@ -63,8 +66,8 @@ def activation(owner: str, value: Any) -> str | None:
     """The name of an activation, None for "linear"."""
     if value is None or value == "linear":
         return None
-    if value == "swish":
-        return "silu"
+    if value in ("swish", "hard_silu"):  # Keras' second names
+        return "silu" if value == "swish" else "hard_swish"
     if value in FUSED_ACTIVATIONS or value in ROW_ACTIVATIONS:
         return value
     names = ["linear", *FUSED_ACTIVATIONS, *ROW_ACTIVATIONS]

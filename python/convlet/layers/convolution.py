@@ -80,7 +80,7 @@ class Conv2D(_Convolution):
         padding: "valid" (none) or "same" (P = ceil(H / stride); the odd row and column of zeros
             goes to the bottom and right).
         groups: divides C and filters.
-        activation: None, "relu", "sigmoid", "tanh", "gelu", "silu", "softmax" or "log_softmax".
+        activation: None or a name that layers.Activation takes.
     """
 
     def __init__(

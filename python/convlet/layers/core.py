@@ -1,4 +1,4 @@
-"""Input, Dense, activations, Dropout and Rescaling."""
+"""Input, Dense, Dropout and Rescaling."""
 
 import weakref
 from collections.abc import Sequence
@@ -61,7 +61,7 @@ class Dense(Layer):
 
     Args:
         units: the size of the output's last axis.
-        activation: None, "relu", "sigmoid", "tanh", "gelu", "silu", "softmax" or "log_softmax".
+        activation: None or a name that layers.Activation takes.
     """
 
     def __init__(
@@ -118,56 +118,6 @@ class Dense(Layer):
         }
 
 
-class Activation(Layer):
-    """y = activation(x), elementwise or, for "softmax" and "log_softmax", over the last axis."""
-
-    def __init__(self, activation: str | None, **kwargs: Any):
-        super().__init__(**kwargs)
-        self.activation = arguments.activation(self.owner, activation)
-
-    def lower(self, graph: GraphBuilder, inputs: list[int]) -> list[int]:
-        return [lower_activation(graph, self, self.one_input(inputs), self.activation)]
-
-    def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {"activation": self.activation}
-
-
-class ReLU(Layer):
-    """y = max(x, 0). The other forms of Keras' ReLU are refused."""
-
-    activation = "relu"
-
-    def __init__(
-        self,
-        max_value: float | None = None,
-        negative_slope: float = 0.0,
-        threshold: float = 0.0,
-        **kwargs: Any,
-    ):
-        super().__init__(**kwargs)
-        arguments.unsupported(self.owner, max_value=max_value)
-        for name, value in (("negative_slope", negative_slope), ("threshold", threshold)):
-            if value not in (None, 0):
-                raise arguments.expected(self.owner, name, "0 (convlet has the plain ReLU)", value)
-
-    def lower(self, graph: GraphBuilder, inputs: list[int]) -> list[int]:
-        return [lower_activation(graph, self, self.one_input(inputs), "relu")]
-
-
-class Softmax(Layer):
-    """y = exp(x) / sum exp(x) over the last axis."""
-
-    activation = "softmax"
-
-    def __init__(self, axis: int = -1, **kwargs: Any):
-        super().__init__(**kwargs)
-        if axis != -1:
-            raise arguments.expected(self.owner, "axis", "-1 (the last)", axis)
-
-    def lower(self, graph: GraphBuilder, inputs: list[int]) -> list[int]:
-        return [lower_activation(graph, self, self.one_input(inputs), "softmax")]
-
-
 class Dropout(Layer):
     """In training, sets each element to 0 with probability ``rate`` and divides the others by
     1 - rate; otherwise the identity.
@@ -210,13 +160,22 @@ class Rescaling(Layer):
         return super().get_config() | {"scale": self.scale, "offset": self.offset}
 
 
-def lower_activation(graph: GraphBuilder, layer: Layer, value: int, activation: str | None) -> int:
-    """The node of an activation by name; none for None."""
+def lower_activation(
+    graph: GraphBuilder,
+    layer: Layer,
+    value: int,
+    activation: str | None,
+    alpha: float | None = None,
+) -> int:
+    """The node of an activation by name; none for None. ``alpha``: as in csrc/ops/activation.h."""
     if activation is None:
         return value
     if activation in arguments.ROW_ACTIVATIONS:
         return graph.node(activation, layer, [value])
-    return graph.node("activation", layer, [value], (), {"activation": activation})
+    attributes: dict[str, Any] = {"activation": activation}
+    if alpha is not None:
+        attributes["alpha"] = alpha
+    return graph.node("activation", layer, [value], (), attributes)
 
 
 def lower_with_activation(

@@ -1,81 +1,10 @@
-"""Activations, softmax over the last axis, dropout, and arithmetic on arrays of one shape."""
+"""Softmax over the last axis, dropout, and arithmetic on arrays of one shape."""
 
 from __future__ import annotations
 
 from convlet import _core
 from convlet._arguments import counter, number
 from convlet._interop import Array, borrow
-
-
-def _activate(name: str, x: Array, out: Array | None) -> Array:
-    x, y, give = borrow(name, out, x=x)
-    return give(_core.activation(name, x, y))
-
-
-def _activate_backward(
-    name: str, dy: Array, second: str, y_or_x: Array, out: Array | None
-) -> Array:
-    dy, y_or_x, dx, give = borrow(f"{name}_backward", out, dy=dy, **{second: y_or_x})
-    return give(_core.activation_backward(name, dy, y_or_x, dx))
-
-
-def relu(x: Array, *, out: Array | None = None) -> Array:
-    """y = max(x, 0); NaN stays NaN. x and y have any shape; out may be x."""
-    return _activate("relu", x, out)
-
-
-def relu_backward(dy: Array, y: Array, *, out: Array | None = None) -> Array:
-    """dx = dy where y > 0, else 0, with y = relu(x). All of one shape; out may be dy."""
-    return _activate_backward("relu", dy, "y", y, out)
-
-
-def sigmoid(x: Array, *, out: Array | None = None) -> Array:
-    """y = 1 / (1 + exp(-x)). x and y have any shape; out may be x."""
-    return _activate("sigmoid", x, out)
-
-
-def sigmoid_backward(dy: Array, y: Array, *, out: Array | None = None) -> Array:
-    """dx = dy * y * (1 - y), with y = sigmoid(x). All of one shape; out may be dy."""
-    return _activate_backward("sigmoid", dy, "y", y, out)
-
-
-def tanh(x: Array, *, out: Array | None = None) -> Array:
-    """y = tanh(x). x and y have any shape; out may be x."""
-    return _activate("tanh", x, out)
-
-
-def tanh_backward(dy: Array, y: Array, *, out: Array | None = None) -> Array:
-    """dx = dy * (1 - y^2), with y = tanh(x). All of one shape; out may be dy."""
-    return _activate_backward("tanh", dy, "y", y, out)
-
-
-def gelu(x: Array, *, out: Array | None = None) -> Array:
-    """y = x * (1 + erf(x / sqrt(2))) / 2, the exact form (Hendrycks & Gimpel 2016).
-
-    x and y have any shape; out may be x.
-    """
-    return _activate("gelu", x, out)
-
-
-def gelu_backward(dy: Array, x: Array, *, out: Array | None = None) -> Array:
-    """dx = dy * (Phi(x) + x * phi(x)), Phi and phi the normal distribution and its density.
-
-    Takes x, not y, as y does not determine it. All of one shape; out may be dy.
-    """
-    return _activate_backward("gelu", dy, "x", x, out)
-
-
-def silu(x: Array, *, out: Array | None = None) -> Array:
-    """y = x * sigmoid(x), also called swish. x and y have any shape; out may be x."""
-    return _activate("silu", x, out)
-
-
-def silu_backward(dy: Array, x: Array, *, out: Array | None = None) -> Array:
-    """dx = dy * s * (1 + x * (1 - s)), s = sigmoid(x).
-
-    Takes x, not y, as y does not determine it. All of one shape; out may be dy.
-    """
-    return _activate_backward("silu", dy, "x", x, out)
 
 
 def softmax(x: Array, *, out: Array | None = None) -> Array:

@@ -38,7 +38,7 @@ def conv2d(
         dilation: pixels from one tap of the window to the next, >= 1; an integer or (h, w).
         groups: divides C and K; channels of one group see each other alone. groups = C is
             depthwise.
-        activation: None, "relu", "sigmoid", "tanh", "gelu" or "silu".
+        activation: None or one of those in convlet.ops, such as "relu"; "leaky_relu" has slope 0.2.
         out: where to write y.
 
     Returns:
@@ -168,7 +168,7 @@ def dense(
         x: (N,I).
         weight: (I,O), Keras' order.
         bias: (O,), or None.
-        activation: None, "relu", "sigmoid", "tanh", "gelu" or "silu".
+        activation: None or one of those in convlet.ops, such as "relu"; "leaky_relu" has slope 0.2.
         out: where to write y.
 
     Returns:
