@@ -65,6 +65,8 @@ def test_dense_applies_to_the_last_axis():
         ({"strides": 2, "padding": "same"}, {"stride": 2, "padding": "same"}),
         ({"padding": "SAME", "dilation_rate": (2, 1)}, {"padding": "same", "dilation": (2, 1)}),
         ({"groups": 2, "strides": (1, 3)}, {"groups": 2, "stride": (1, 3)}),
+        ({"padding": 2, "strides": 2}, {"padding": 2, "stride": 2}),
+        ({"padding": [[2, 0], [0, 3]]}, {"padding": ((2, 0), (0, 3))}),
     ],
 )
 def test_conv2d(options, reference):
@@ -74,7 +76,7 @@ def test_conv2d(options, reference):
 
 
 @pytest.mark.parametrize("multiplier", [1, 3])
-@pytest.mark.parametrize("padding", ["valid", "same"])
+@pytest.mark.parametrize("padding", ["valid", "same", ((1, 0), (2, 1))])
 def test_depthwise_conv2d_has_keras_layout(multiplier, padding):
     layer = layers.DepthwiseConv2D(3, 2, padding, multiplier, bias_initializer="random_normal")
 
@@ -94,7 +96,7 @@ def test_depthwise_conv2d_has_keras_layout(multiplier, padding):
     assert y[:, [0, 1, 3, 4]].any(axis=(0, 2)).all()
 
 
-@pytest.mark.parametrize("padding", ["valid", "same"])
+@pytest.mark.parametrize("padding", ["valid", "same", 1, ((0, 1), (1, 0))])
 @pytest.mark.parametrize("strides", [None, 1, (2, 3)])
 def test_max_pooling2d(padding, strides):
     layer = layers.MaxPooling2D((3, 2), strides, padding)
@@ -108,7 +110,7 @@ def test_max_pooling2d(padding, strides):
     assert_layer(layer, reference, floats(2, 10, 9, 3))
 
 
-@pytest.mark.parametrize("padding", ["valid", "same"])
+@pytest.mark.parametrize("padding", ["valid", "same", (1, 0), ((0, 1), (1, 0))])
 def test_average_pooling2d_divides_by_the_cells_inside(padding):
     layer = layers.AveragePooling2D((3, 2), 2, padding)
 
@@ -186,7 +188,7 @@ BAD_ARGUMENTS = [
     (lambda: layers.Conv2D(8, 3, strides=-1), "strides: expected"),
     (
         lambda: layers.Conv2D(8, 3, padding="full"),
-        "padding: expected 'valid' or 'same', got 'full'",
+        "padding: expected 'valid', 'same' or numbers, got 'full'",
     ),
     (lambda: layers.Conv2D(8, 3, data_format="channels_first"), "data_format.*channels_last"),
     (lambda: layers.Conv2D(8, 3, dilation_rate=0), "dilation_rate"),
@@ -214,7 +216,8 @@ BAD_ARGUMENTS = [
     (lambda: layers.Dense(2.5), "Dense 'dense': units: expected an integer >= 1, got 2.5"),
     (lambda: layers.Dense(2, input_shape=(None,)), "input_shape: expected fixed sizes"),
     (lambda: layers.MaxPooling2D(0), "pool_size: expected"),
-    (lambda: layers.AveragePooling2D(2, padding=1), "padding: expected 'valid' or 'same', got 1"),
+    (lambda: layers.AveragePooling2D(2, padding=-1), "padding: expected an integer >= 0"),
+    (lambda: layers.AveragePooling2D(2, padding=None), r"padding: expected an integer, \(h, w\)"),
     (lambda: layers.GlobalMaxPooling2D(keepdims=2), "keepdims: expected True or False"),
     (lambda: layers.Dropout(1.0), r"rate: expected a number in \[0, 1\), got 1.0"),
     (lambda: layers.Dropout(math.nan), "rate: expected a finite number"),
@@ -335,10 +338,12 @@ def test_get_and_set_weights():
 def test_config_round_trip():
     made = [
         layers.Conv2D(4, (3, 2), 2, "same", activation="relu", kernel_regularizer="l2", name="c"),
-        layers.DepthwiseConv2D(3, depth_multiplier=2, depthwise_initializer="he_normal"),
+        layers.DepthwiseConv2D(
+            3, padding=(1, 2), depth_multiplier=2, depthwise_initializer="he_normal"
+        ),
         layers.Dense(5, kernel_initializer=initializers.RandomNormal(0, 0.2, seed=3)),
         layers.MaxPooling2D(3, 2, "same"),
-        layers.AveragePooling2D(2),
+        layers.AveragePooling2D(2, padding=((1, 0), (0, 1))),
         layers.GlobalAveragePooling2D(keepdims=True),
         layers.GlobalMaxPooling2D(),
         layers.Flatten(),

@@ -54,12 +54,38 @@ def flag(owner: str, argument: str, value: Any) -> bool:
     return bool(value)
 
 
-def padding(owner: str, value: Any) -> str:
-    """ "valid" or "same", in any case."""
-    name = value.lower() if isinstance(value, str) else value
-    if name not in ("valid", "same"):
-        raise expected(owner, "padding", "'valid' or 'same'", value)
-    return name
+Padding = str | tuple[tuple[int, int], tuple[int, int]]
+
+
+def padding(owner: str, value: Any) -> Padding:
+    """ "valid" or "same", in any case, or ((top, bottom), (left, right)) from numbers."""
+    if isinstance(value, str) and value.lower() in ("valid", "same"):
+        return value.lower()
+    if isinstance(value, str):
+        raise expected(owner, "padding", "'valid', 'same' or numbers", value)
+    return sides(owner, "padding", value)
+
+
+def sides(owner: str, argument: str, value: Any) -> tuple[tuple[int, int], tuple[int, int]]:
+    """((top, bottom), (left, right)) from an integer, (height, width), or that, each >= 0."""
+    values = (value, value) if is_integer(value) else value
+    if not isinstance(values, Sequence) or isinstance(values, str) or len(values) != 2:
+        what = "an integer, (h, w) or ((top, bottom), (left, right))"
+        raise expected(owner, argument, what, value)
+    rows, columns = (pair(owner, argument, v, least=0) for v in values)
+    return rows, columns
+
+
+def padding_attribute(value: Padding) -> dict[str, Any]:
+    """What ``padding`` gave, as an attribute of a windowed node."""
+    if isinstance(value, str):
+        return {"padding": value}
+    return {"pad": [*value[0], *value[1]]}
+
+
+def padding_config(value: Padding) -> Any:
+    """What ``padding`` gave, as JSON can hold it."""
+    return value if isinstance(value, str) else [list(pair) for pair in value]
 
 
 def activation(owner: str, value: Any) -> str | None:

@@ -8,6 +8,7 @@ from convlet.layers.base import GraphBuilder, Layer, Shape
 from convlet.layers.core import lower_with_activation, weight_config
 
 Size2 = int | tuple[int, int]
+Padding = str | Size2 | tuple[tuple[int, int], tuple[int, int]]
 
 
 class _Convolution(Layer):
@@ -17,7 +18,7 @@ class _Convolution(Layer):
         self,
         kernel_size: Size2,
         strides: Size2,
-        padding: str,
+        padding: Padding,
         data_format: str | None,
         dilation_rate: Size2,
         activation: str | None,
@@ -52,7 +53,7 @@ class _Convolution(Layer):
     def lower_convolution(self, graph: GraphBuilder, inputs: list[int], groups: int) -> list[int]:
         attributes = {
             "stride": list(self.strides),
-            "padding": self.padding,
+            **arguments.padding_attribute(self.padding),
             "dilation": list(self.dilation_rate),
             "groups": groups,
         }
@@ -62,7 +63,7 @@ class _Convolution(Layer):
         return super().get_config() | {
             "kernel_size": list(self.kernel_size),
             "strides": list(self.strides),
-            "padding": self.padding,
+            "padding": arguments.padding_config(self.padding),
             "dilation_rate": list(self.dilation_rate),
             "activation": self.activation,
             "use_bias": self.use_bias,
@@ -77,8 +78,9 @@ class Conv2D(_Convolution):
         filters: output channels.
         kernel_size: (R, S), or one integer for both.
         strides, dilation_rate: integers or pairs.
-        padding: "valid" (none) or "same" (P = ceil(H / stride); the odd row and column of zeros
-            goes to the bottom and right).
+        padding: "valid" (none), "same" (P = ceil(H / stride); the odd row and column of zeros
+            goes to the bottom and right), or numbers of zeros as in ``ops.conv2d``: an integer,
+            (height, width) or ((top, bottom), (left, right)).
         groups: divides C and filters.
         activation: None or a name that layers.Activation takes.
     """
@@ -88,7 +90,7 @@ class Conv2D(_Convolution):
         filters: int,
         kernel_size: Size2,
         strides: Size2 = (1, 1),
-        padding: str = "valid",
+        padding: Padding = "valid",
         data_format: str | None = None,
         dilation_rate: Size2 = (1, 1),
         groups: int = 1,
@@ -160,7 +162,7 @@ class DepthwiseConv2D(_Convolution):
         self,
         kernel_size: Size2,
         strides: Size2 = (1, 1),
-        padding: str = "valid",
+        padding: Padding = "valid",
         depth_multiplier: int = 1,
         data_format: str | None = None,
         dilation_rate: Size2 = (1, 1),

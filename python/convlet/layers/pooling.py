@@ -4,7 +4,7 @@ from typing import Any
 
 from convlet.layers import arguments
 from convlet.layers.base import GraphBuilder, Layer
-from convlet.layers.convolution import Size2
+from convlet.layers.convolution import Padding, Size2
 
 
 class _Pooling2D(Layer):
@@ -14,7 +14,7 @@ class _Pooling2D(Layer):
         self,
         pool_size: Size2 = (2, 2),
         strides: Size2 | None = None,
-        padding: str = "valid",
+        padding: Padding = "valid",
         data_format: str | None = None,
         name: str | None = None,
         **kwargs: Any,
@@ -32,7 +32,7 @@ class _Pooling2D(Layer):
         attributes = {
             "pool_size": list(self.pool_size),
             "stride": list(self.strides),
-            "padding": self.padding,
+            **arguments.padding_attribute(self.padding),
         }
         return [graph.node(self.op, self, [self.one_input(inputs)], (), attributes)]
 
@@ -40,19 +40,25 @@ class _Pooling2D(Layer):
         return super().get_config() | {
             "pool_size": list(self.pool_size),
             "strides": list(self.strides),
-            "padding": self.padding,
+            "padding": arguments.padding_config(self.padding),
         }
 
 
 class MaxPooling2D(_Pooling2D):
-    """The largest value of each window: (H, W, C) -> (P, Q, C). ``strides`` is pool_size when
-    None."""
+    """The largest value of each window: (H, W, C) -> (P, Q, C).
+
+    Args:
+        pool_size, strides: integers or pairs; ``strides`` is pool_size when None.
+        padding: "valid", "same", or numbers as in Conv2D, at most half the window. Cells of the
+            padding never are the largest.
+    """
 
     op = "max_pool2d"
 
 
 class AveragePooling2D(_Pooling2D):
-    """The mean of each window, over its cells inside the image: (H, W, C) -> (P, Q, C)."""
+    """The mean of each window, over its cells inside the image: (H, W, C) -> (P, Q, C). Arguments
+    as in MaxPooling2D."""
 
     op = "avg_pool2d"
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from convlet.layers import arguments
 from convlet.layers.base import GraphBuilder, Layer
-from convlet.layers.convolution import Size2
+from convlet.layers.convolution import Padding
 
 
 class Flatten(Layer):
@@ -69,22 +69,13 @@ class ZeroPadding2D(Layer):
 
     def __init__(
         self,
-        padding: Size2 | tuple[tuple[int, int], tuple[int, int]] = (1, 1),
+        padding: Padding = (1, 1),
         data_format: str | None = None,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
         arguments.channels_last(self.owner, data_format)
-        values = (padding, padding) if arguments.is_integer(padding) else padding
-        if not isinstance(values, Sequence) or len(values) != 2:
-            raise arguments.expected(
-                self.owner,
-                "padding",
-                "an integer, (h, w) or ((top, bottom), (left, right))",
-                padding,
-            )
-        rows, columns = (arguments.pair(self.owner, "padding", v, least=0) for v in values)
-        self.padding = (rows, columns)
+        self.padding = arguments.sides(self.owner, "padding", padding)
 
     def lower(self, graph: GraphBuilder, inputs: list[int]) -> list[int]:
         attributes = {"pad": [*self.padding[0], *self.padding[1]]}
