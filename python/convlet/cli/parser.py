@@ -13,7 +13,18 @@ DATA_HELP = (
     "cifar100"
 )
 RUN_HELP = "a run folder, or a saved model (.safetensors)"
-MODELS = ("small_cnn", "cifar_cnn", "mnist_cnn", "cifar_small", "img224")
+MODELS = (
+    "small_cnn",
+    "cifar_cnn",
+    "mnist_cnn",
+    "cifar_small",
+    "img224",
+    "lenet",
+    "alexnet",
+    "vgg11",
+    "vgg16",
+    "nin",
+)
 OPTIMIZERS = ("adam", "adamw", "rmsprop", "sgd")
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -46,7 +57,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     train.add_argument(
         "--image-size",
         type=_count,
-        help="height and width of the input (default: that of the images, 128 at most)",
+        help="height and width of the input (default: that of the images, 128 at most; the "
+        "least that the network takes, if that is more)",
     )
     train.add_argument(
         "--lr",

@@ -90,7 +90,7 @@ def _prepare(options: Namespace, source: Source, folder: RunFolder | None) -> Jo
     if folder is None:
         settings = Settings(**_given(options))
         settings = replace(settings, lr=settings.lr or RATES[settings.optimizer])
-        preprocessing = source.default_preprocessing(settings.image_size)
+        preprocessing = _large_enough(source.default_preprocessing(settings.image_size), settings)
     else:
         config = folder.read_config()
         settings = _same_settings(options, config["settings"], folder)
@@ -113,6 +113,20 @@ def _prepare(options: Namespace, source: Source, folder: RunFolder | None) -> Jo
         for name, label, part, digest in zip(source.ids, source.labels, parts, digests, strict=True)
     ]
     return Job(str(options.data), source, settings, preprocessing, x, parts, samples)
+
+
+def _large_enough(preprocessing: Preprocessing, settings: Settings) -> Preprocessing:
+    """The same with the least size that the network takes, if images are smaller and the user has
+    not asked for a size. ValueError when that is too small."""
+    smallest = applications.SMALLEST.get(settings.model, 1)
+    if min(preprocessing.size) >= smallest:
+        return preprocessing
+    what = f"{settings.model} takes images of at least {smallest}x{smallest}"
+    if settings.image_size is not None:
+        raise ValueError(f"--image-size {settings.image_size}: {what}")
+    height, width = (max(side, smallest) for side in preprocessing.size)
+    print(f"{what}: these are enlarged to {height}x{width}")
+    return replace(preprocessing, size=(height, width))
 
 
 def _check_classes(source: Source, parts: NDArray[np.str_]) -> None:

@@ -1,0 +1,42 @@
+"""Ready-made networks, each a short function that can be read and copied.
+
+All take ``input_shape`` (H, W, C) of any size that their layers leave something of, and the number
+of ``classes``. What else they have in common:
+
+scale: multiplied onto the input first: 1/255 for pixels 0..255, 1 (no such layer) for data that is
+    scaled.
+classifier_activation: of the last layer: "softmax", "sigmoid" for several labels per image, or None
+    for logits.
+
+They raise ValueError, with the network's name, for an input that is no image or too small.
+
+Layers bear the names of the same layers in torchvision (or timm, for what only timm has), so
+`load_torch_weights` finds the weights of every layer by its name.
+"""
+
+from convlet.applications.alexnet import alexnet
+from convlet.applications.lenet import lenet
+from convlet.applications.nin import nin
+from convlet.applications.sizes import SMALLEST
+from convlet.applications.torch_weights import load_torch_weights
+from convlet.applications.tutorial import cifar_cnn, cifar_small, img224, mnist_cnn, small_cnn
+from convlet.applications.vgg import vgg11, vgg16
+
+# Every network, by the name that `convlet train --model` takes.
+MODELS = {
+    network.__name__: network
+    for network in (
+        small_cnn,
+        cifar_cnn,
+        mnist_cnn,
+        cifar_small,
+        img224,
+        lenet,
+        alexnet,
+        vgg11,
+        vgg16,
+        nin,
+    )
+}
+
+__all__ = ["MODELS", "SMALLEST", "load_torch_weights", *MODELS]

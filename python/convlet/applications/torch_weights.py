@@ -1,0 +1,251 @@
+"""Weights that torchvision or timm saved, for networks whose layers bear the same names.
+
+A layer named "layer1.0.conv1" takes "layer1.0.conv1.weight". `ENTRIES` says, for each weight of
+each class of layer, what torch calls it and how its axes are turned; `RENAMED` brings the names of
+other layouts of the same network to the one that the layers are named after.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convlet.layers.base import Layer, Node
+from convlet.layers.core import Dense, Dropout
+from convlet.layers.reshaping import Flatten
+from convlet.layers.variable import Variable
+
+Array = NDArray[Any]
+Tensors = dict[str, Array]
+
+HEAD = ("load", "skip")
+
+
+def _window(weight: Array) -> Array:
+    """Torch's (K, C / groups, R, S) as (R, S, C / groups, K)."""
+    return weight.transpose(2, 3, 1, 0)
+
+
+def _transposed(weight: Array) -> Array:
+    return weight.T
+
+
+def _same(weight: Array) -> Array:
+    return weight
+
+
+# (class of layer, weight): (what follows the layer's name in torch, how to turn the axes into those
+# of the graph's parameter; axes of size 1 do not count).
+ENTRIES: dict[tuple[str, str], tuple[str, Callable[[Array], Array]]] = {
+    ("Conv2D", "kernel"): (".weight", _window),
+    ("Conv2D", "bias"): (".bias", _same),
+    ("DepthwiseConv2D", "kernel"): (".weight", _window),
+    ("DepthwiseConv2D", "bias"): (".bias", _same),
+    ("Dense", "kernel"): (".weight", _transposed),
+    ("Dense", "bias"): (".bias", _same),
+}
+
+# (pattern, replacement) for names of the same network in other layouts.
+RENAMED = (
+    # Wrapped for several GPUs.
+    (r"^module\.", ""),
+)
+
+# Counts of batches, which only a momentum of None in torch would use.
+IGNORED = re.compile(r"\.num_batches_tracked$")
+
+
+def load_torch_weights(
+    model: Any, file: str | PathLike[str], *, head: str = "load", verbose: bool = True
+) -> None:
+    """Fills a network of this package with the weights of a file that torchvision or timm wrote.
+
+    Args:
+        model: from `convlet.applications`, or any model whose layers bear torch's names.
+        file: .safetensors; or .pth or .pt with a state dict, which torch itself reads
+            (``weights_only=True``: nothing in the file is executed).
+        head: "load", or "skip" to leave the last layer with weights at its initial values, for
+            another number of classes.
+        verbose: print in one line what was loaded, what was left, and what input the model takes.
+
+    Every tensor of the file must find its place and every weight its tensor, in shape too:
+    otherwise nothing changes and ValueError lists what is missing, unexpected or misshapen.
+    FileNotFoundError when there is no file; ImportError for a .pth without torch.
+    """
+    if head not in HEAD:
+        raise ValueError(f"load_torch_weights: head: expected 'load' or 'skip', got {head!r}")
+    where = f"load_torch_weights: {file}"
+    tensors = {_renamed(name): value for name, value in _read(Path(file), where).items()}
+    skipped = _head(model) if head == "skip" else None
+    values = _matched(model, tensors, skipped, where)
+    with model._locked():
+        for variable, value in values:
+            variable.assign(value)
+    if verbose:
+        print(_report(model, len(values), file, skipped), flush=True)
+
+
+def _matched(
+    model: Any, tensors: Tensors, skipped: Layer | None, where: str
+) -> list[tuple[Variable, Array]]:
+    """The value of every weight, or ValueError with all that does not fit."""
+    values, missing, misshapen = [], [], []
+    unexpected = {name for name in tensors if not IGNORED.search(name)}
+    calls = {id(node.layer): node for node in reversed(model.nodes_in_order)}
+    for node in reversed(calls.values()):
+        layer = node.layer
+        for variable in layer.weights:
+            name, turned = _entry(node, variable, where)
+            unexpected.discard(name)
+            if layer is skipped:
+                continue
+            if name not in tensors:
+                missing.append(name)
+                continue
+            value = turned(tensors[name])
+            if _sizes(value.shape) != _sizes(variable.graph_shape):
+                misshapen.append(
+                    f"{name} {tensors[name].shape} for {layer.name}/{variable.name} "
+                    f"{variable.shape}"
+                )
+                continue
+            values.append((variable, value.reshape(variable.shape)))
+    problems = [
+        f"{what} {_some(names)}"
+        for what, names in (
+            ("missing", missing),
+            ("unexpected", sorted(unexpected)),
+            ("of another shape", misshapen),
+        )
+        if names
+    ]
+    if problems:
+        problems.append(_hint(model, misshapen))
+        text = "; ".join(filter(None, problems))
+        raise ValueError(f"{where}: does not fit {model.name}: {text}")
+    return values
+
+
+def _entry(node: Node, variable: Variable, where: str) -> tuple[str, Callable[[Array], Array]]:
+    """Torch's name of a weight of the layer that is called, and how to turn its axes."""
+    layer = node.layer
+    entry = ENTRIES.get((type(layer).__name__, variable.name))
+    if entry is None:
+        raise ValueError(f"{where}: {layer.owner}: torch's form of {variable.name!r} is not known")
+    suffix, turned = entry
+    image = _flattened_image(node)
+    if variable.name == "kernel" and image is not None:
+        turned = _after_flatten(image)
+    return layer.name + suffix, turned
+
+
+def _flattened_image(node: Node) -> tuple[int, ...] | None:
+    """(H, W, C) of the image that a dense layer reads through a Flatten."""
+    before = node.inputs[0].node
+    while isinstance(before.layer, Dropout):
+        before = before.inputs[0].node
+    if not (isinstance(node.layer, Dense) and isinstance(before.layer, Flatten)):
+        return None
+    shape = before.inputs[0].sample_shape
+    return shape if len(shape) == 3 else None
+
+
+def _after_flatten(image: tuple[int, ...]) -> Callable[[Array], Array]:
+    """Torch flattens (C, H, W) where we flatten (H, W, C)."""
+    height, width, channels = image
+
+    def turned(weight: Array) -> Array:
+        if weight.ndim != 2 or weight.shape[1] != height * width * channels:
+            return weight.T  # told as misshapen
+        weight = weight.reshape(-1, channels, height, width)
+        return weight.transpose(2, 3, 1, 0).reshape(height * width * channels, -1)
+
+    return turned
+
+
+def _sizes(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(size for size in shape if size != 1)
+
+
+def _head(model: Any) -> Layer:
+    """The layer with weights that is nearest to the first output."""
+    node = model.outputs[0].node
+    while node.inputs and not node.layer.weights:
+        node = node.inputs[0].node
+    return node.layer
+
+
+def _hint(model: Any, misshapen: list[str]) -> str:
+    head = _head(model)
+    if misshapen and all(f" for {head.name}/" in text for text in misshapen):
+        return "head='skip' leaves the last layer as it is, for another number of classes"
+    return ""
+
+
+def _renamed(name: str) -> str:
+    for pattern, replacement in RENAMED:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def _some(names: list[str]) -> str:
+    rest = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + rest
+
+
+def _report(model: Any, count: int, file: Any, skipped: Layer | None) -> str:
+    parts = [f"{model.name}: {count} tensors from {file}"]
+    if skipped is not None:
+        names = " and ".join(variable.name for variable in skipped.weights)
+        parts.append(f"{skipped.name}: {names} left at their initial values")
+    return "; ".join(parts)
+
+
+def _read(path: Path, where: str) -> Tensors:
+    if not path.is_file():
+        raise FileNotFoundError(f"{where}: no such file")
+    if path.suffix in (".pth", ".pt"):
+        return _read_pickled(path, where)
+    if path.suffix != ".safetensors":
+        raise ValueError(f"{where}: expected a .safetensors, .pth or .pt file")
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="numpy") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, TypeError) as error:
+        raise ValueError(f"{where}: cannot be read as safetensors: {error}") from None
+    for name, tensor in tensors.items():
+        if tensor.dtype not in (np.float16, np.float32, np.float64) and not IGNORED.search(name):
+            raise ValueError(
+                f"{where}: {name}: expected floating-point numbers, got {tensor.dtype}"
+            )
+    return tensors
+
+
+def _read_pickled(path: Path, where: str) -> Tensors:
+    try:
+        import torch
+    except ImportError:
+        raise ImportError(
+            f"{where}: reading a {path.suffix} needs torch; with it, once: "
+            "safetensors.torch.save_file(torch.load(file, weights_only=True), 'x.safetensors')"
+        ) from None
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a broken or refused pickle can raise anything
+        raise ValueError(f"{where}: torch cannot load it safely: {error}") from None
+    for key in ("state_dict", "model", "model_ema"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict) or not all(
+        isinstance(value, torch.Tensor) for value in content.values()
+    ):
+        raise ValueError(f"{where}: expected a state dict: tensors by name")
+    return {name: value.float().numpy() for name, value in content.items()}

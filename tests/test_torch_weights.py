@@ -1,0 +1,203 @@
+"""load_torch_weights: networks give what torch's give with the same file."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from convlet import Input, Model, applications, layers
+from convlet.applications import load_torch_weights
+from reference import floats
+from torch_models import logits, randomized, torchvision
+
+
+def written(module, path):
+    """The module's weights in the layout that torchvision and timm save."""
+    save_file({name: value.contiguous() for name, value in module.state_dict().items()}, path)
+    return path
+
+
+def assert_same_outputs(model, module, tmp_path, x):
+    """Logits within 1e-4 of their scale."""
+    load_torch_weights(model, written(module, tmp_path / "weights.safetensors"), verbose=False)
+    expected = logits(module, x)
+    assert np.ptp(expected) > 1e-3
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(model.predict(x) / scale, expected / scale, rtol=0, atol=1e-4)
+
+
+def small_vgg(**options):
+    """torchvision's VGG-11 for images of 64x64: a first dense layer for 2x2 cells."""
+    module = torchvision().models.vgg11(num_classes=1, **options)
+    module.avgpool = torch.nn.Identity()
+    module.classifier[0] = torch.nn.Linear(512 * 2 * 2, 4096)
+    module.classifier[6] = torch.nn.Linear(4096, 7)
+    return randomized(module)
+
+
+def test_alexnet(tmp_path):
+    module = randomized(torchvision().models.alexnet(num_classes=9))
+    model = applications.alexnet(classes=9, classifier_activation=None)
+    assert_same_outputs(model, module, tmp_path, floats(2, 224, 224, 3))
+
+
+def test_vgg(tmp_path):
+    model = applications.vgg11((64, 64, 3), 7, classifier_activation=None)
+    assert_same_outputs(model, small_vgg(), tmp_path, floats(2, 64, 64, 3))
+
+
+# A small network whose layers bear torch's names, for the rules that all have in common.
+
+
+class Twin(torch.nn.Module):
+    def __init__(self, classes=5):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(4, 6, 3, groups=2)
+        self.depthwise = torch.nn.Conv2d(6, 12, 3, groups=6)
+        self.hidden = torch.nn.Linear(12 * 4 * 5, 8)
+        self.fc = torch.nn.Linear(8, classes)
+
+    def forward(self, x):
+        x = self.depthwise(torch.relu(self.conv(x)))
+        return self.fc(torch.relu(self.hidden(x.flatten(1))))
+
+
+def ours(classes=5):
+    x = inputs = Input((8, 9, 4))
+    x = layers.Conv2D(6, 3, groups=2, activation="relu", name="conv")(x)
+    x = layers.DepthwiseConv2D(3, depth_multiplier=2, name="depthwise")(x)
+    x = layers.Dropout(0.5)(layers.Flatten()(x))
+    x = layers.Dense(8, activation="relu", name="hidden")(x)
+    return Model(inputs, layers.Dense(classes, name="fc")(x), name="twin")
+
+
+@pytest.fixture(scope="module")
+def module():
+    torch.manual_seed(0)
+    return Twin().eval()
+
+
+def test_every_kind_of_layer(module, tmp_path):
+    assert_same_outputs(ours(), module, tmp_path, floats(3, 8, 9, 4))
+
+
+@pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"state_dict": s, "epoch": 3}])
+def test_pth_through_torch(module, tmp_path, wrap):
+    state = {f"module.{name}": value for name, value in module.state_dict().items()}
+    torch.save(wrap(state), tmp_path / "weights.pth")
+    model = ours()
+    load_torch_weights(model, tmp_path / "weights.pth")
+    x = floats(2, 8, 9, 4)
+    np.testing.assert_allclose(model.predict(x), logits(module, x), atol=1e-5)
+
+
+class Evil:
+    def __reduce__(self):
+        return (print, ("executed",))
+
+
+def test_a_pickle_is_not_executed(tmp_path, capsys):
+    torch.save({"conv.weight": Evil()}, tmp_path / "evil.pth")
+    with pytest.raises(ValueError, match=r"evil.pth: torch cannot load it safely"):
+        load_torch_weights(ours(), tmp_path / "evil.pth")
+    assert "executed" not in capsys.readouterr().out
+
+
+def test_a_pth_without_torch_says_what_to_do(module, tmp_path, monkeypatch):
+    torch.save(module.state_dict(), tmp_path / "weights.pth")
+    monkeypatch.setitem(__import__("sys").modules, "torch", None)
+    with pytest.raises(ImportError, match="a .pth needs torch; with it, once: safetensors"):
+        load_torch_weights(ours(), tmp_path / "weights.pth")
+
+
+def test_another_head(module, tmp_path, capsys):
+    path = written(module, tmp_path / "weights.safetensors")
+    model = ours(classes=3)
+    before = model.get_weights()
+    with pytest.raises(ValueError) as error:
+        load_torch_weights(model, path)
+    assert str(error.value).endswith(
+        "weights.safetensors: does not fit twin: of another shape fc.weight (5, 8) for fc/kernel "
+        "(8, 3), fc.bias (5,) for fc/bias (3,); head='skip' leaves the last layer as it is, for "
+        "another number of classes"
+    )
+    assert_equal(model.get_weights(), before)
+    load_torch_weights(model, path, head="skip")
+    out = capsys.readouterr().out
+    assert re.fullmatch(
+        r"twin: 6 tensors from .*; fc: kernel and bias left at their initial values\n", out
+    )
+    after = model.get_weights()
+    assert_equal(after[-2:], before[-2:])
+    assert not any(np.array_equal(a, b) for a, b in zip(after[:-2], before[:-2], strict=True))
+
+
+def assert_equal(got, expected):
+    for a, b in zip(got, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def saved(tmp_path, module, **changes):
+    """A file of the module's weights with some replaced, added, or (None) left out."""
+    state = {name: value for name, value in module.state_dict().items() if name not in changes}
+    state |= {name: value for name, value in changes.items() if value is not None}
+    save_file(state, tmp_path / "w.safetensors")
+    return tmp_path / "w.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"conv.bias": None, "fc.bias": None}, r"missing conv.bias, fc.bias$"),
+        ({"conv.extra": torch.ones(2)}, r"unexpected conv.extra$"),
+        ({"hidden.weight": torch.ones(8, 9)}, r"another shape hidden.weight \(8, 9\) for hidden/k"),
+        ({"hidden.weight": torch.ones(240, 8)}, r"another shape hidden.weight \(240, 8\)"),
+        ({"conv.weight": torch.ones(2, 6, 3, 3)}, r"another shape conv.weight \(2, 6, 3, 3\)"),
+        ({"fc.bias": None, "a": torch.ones(1)}, r"missing fc.bias; unexpected a$"),
+        ({"fc.bias": torch.ones(5, dtype=torch.int32)}, "fc.bias: expected floating-point num"),
+    ],
+)
+def test_what_does_not_fit_is_listed_and_nothing_changes(module, tmp_path, changes, message):
+    model = ours()
+    before = model.get_weights()
+    with pytest.raises(ValueError, match=message):
+        load_torch_weights(model, saved(tmp_path, module, **changes))
+    assert_equal(model.get_weights(), before)
+
+
+def test_half_precision_and_counts_of_batches(module, tmp_path):
+    halved = {name: value.half() for name, value in module.state_dict().items()}
+    halved["bn.num_batches_tracked"] = torch.tensor(3)
+    model = ours()
+    load_torch_weights(model, saved(tmp_path, module, **halved))
+    np.testing.assert_array_equal(model.get_weights()[-1], halved["fc.bias"].float())
+
+
+def test_a_layer_without_a_counterpart(tmp_path, module):
+    inputs = Input((4,))
+    outputs = layers.Dense(2, use_bias=False, name="fc")(inputs)
+    model = Model(inputs, outputs)
+    model.layers[-1].add_weight("strange", (1,))
+    with pytest.raises(ValueError, match="Dense 'fc': torch's form of 'strange' is not known"):
+        load_torch_weights(model, saved(tmp_path, module))
+
+
+def test_bad_files(tmp_path):
+    (tmp_path / "a.safetensors").write_bytes(b"no")
+    (tmp_path / "a.pth").write_bytes(b"no")
+    (tmp_path / "a.h5").write_bytes(b"no")
+    torch.save([1, 2], tmp_path / "list.pt")
+    with pytest.raises(FileNotFoundError, match=r"load_torch_weights: .*none.pth: no such file"):
+        load_torch_weights(ours(), tmp_path / "none.pth")
+    for name, message in (
+        ("a.safetensors", "cannot be read as safetensors"),
+        ("a.pth", "torch cannot load it safely"),
+        ("a.h5", "expected a .safetensors, .pth or .pt file"),
+        ("list.pt", "expected a state dict"),
+    ):
+        with pytest.raises(ValueError, match=rf"{name}: {message}"):
+            load_torch_weights(ours(), tmp_path / name)
+    with pytest.raises(ValueError, match="head: expected 'load' or 'skip', got 'none'"):
+        load_torch_weights(ours(), tmp_path / "a.pth", head="none")
