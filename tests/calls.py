@@ -55,6 +55,16 @@ CALLS = {
     "sigmoid_cross_entropy": ({"logits": (f32(2, 5), None), "targets": (f32(2, 5), None)}, {}),
     "mean_squared_error": ({"pred": (f32(2, 5), None), "target": (f32(2, 5), None)}, {}),
     "dropout": ({"x": (f32(2, 5), None)}, {"seed": 1}),
+    "attention": (
+        {"q": (f32(2, 5, 6), "(N,T,H*D)"), "k": (f32(2, 4, 6), "(N,S,H*D)")}
+        | {"v": (f32(2, 4, 8), "(N,S,H*E)")},
+        {"heads": 2},
+    ),
+    "attention_backward": (
+        {"dy": (f32(2, 5, 8), "(N,T,H*E)"), "q": (f32(2, 5, 6), "(N,T,H*D)")}
+        | {"k": (f32(2, 4, 6), "(N,S,H*D)"), "v": (f32(2, 4, 8), "(N,S,H*E)")},
+        {"heads": 2},
+    ),
     "softmax": ({"x": (f32(2, 5), None)}, {}),
     "log_softmax": ({"x": (f32(2, 5), None)}, {}),
     "softmax_backward": ({"dy": (f32(2, 5), None), "y": (f32(2, 5), None)}, {}),

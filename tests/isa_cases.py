@@ -37,7 +37,14 @@ ACTIVATIONS = (
     *("hard_sigmoid", "hard_swish"),
 )
 ROWS = [(1, 1), (5, 17), (33, 10), (3, 1000), (7, 31)]
-FAMILIES = ("conv2d", "dense", "pool2d", "activation", "loss", "optimizer", "dropout")
+ATTENTIONS = [
+    # N, T, S, heads, columns of q and v per head, causal
+    (1, 1, 1, 1, 1, 1, False),
+    (2, 5, 7, 2, 3, 4, False),
+    (1, 70, 300, 1, 17, 33, False),
+    (2, 99, 66, 3, 16, 64, True),
+]
+FAMILIES = ("conv2d", "dense", "pool2d", "activation", "loss", "optimizer", "dropout", "attention")
 
 
 def cases(family):
@@ -163,6 +170,21 @@ def _dropout(integers, floats, rng):
     for shape in ROWS:
         x = floats(*shape)
         yield f"{shape}", partial(_core.dropout, x, 0.3, 7, 5, 2, None), True
+
+
+def _attention(integers, floats, rng):
+    for n, t, s, heads, d, e, causal in ATTENTIONS:
+        q, k, v = floats(n, t, heads * d), floats(n, s, heads * d), floats(n, s, heads * e)
+        dy = floats(n, t, heads * e)
+        dropped = (heads, None, causal, 0.3, 7, 5, 2)
+        name = f"{(n, t, s, heads, d, e, causal)}"
+        yield (
+            f"forward {name}",
+            partial(ops.attention, q, k, v, heads=heads, causal=causal),
+            False,
+        )
+        yield f"dropped {name}", partial(_core.attention, q, k, v, *dropped, None), False
+        yield f"backward {name}", partial(_core.attention_backward, dy, q, k, v, *dropped), False
 
 
 def differences(isa, family):

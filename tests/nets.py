@@ -236,6 +236,10 @@ def activation_backward(dy, x, p, y, attributes):
     return [getattr(ops, f"{name}_backward")(dy, x[0] if name in NEEDS_INPUT else y)], []
 
 
+def attention_options(attributes):
+    return {key: attributes[key] for key in ("heads", "scale", "causal") if key in attributes}
+
+
 def chain(op, x):
     total = x[0]
     for other in x[1:]:
@@ -284,6 +288,7 @@ FORWARD = {
     "scale": lambda x, p, a: np.float32(a["factor"]) * x[0] + np.float32(a.get("offset", 0)),
     "concatenate": lambda x, p, a: np.concatenate(x, axis_of(a)),
     "pad2d": lambda x, p, a: pad(x[0], a),
+    "attention": lambda x, p, a: ops.attention(*x, **attention_options(a)),
 }
 
 # (dy, inputs, parameters, y, attributes) -> (gradients of the inputs, of the parameters)
@@ -315,6 +320,10 @@ BACKWARD = {
     "scale": lambda dy, x, p, y, a: ([np.float32(a["factor"]) * dy], []),
     "concatenate": concatenate_backward,
     "pad2d": lambda dy, x, p, y, a: ([crop(dy, x[0], a)], []),
+    "attention": lambda dy, x, p, y, a: (
+        ops.attention_backward(dy, *x, **attention_options(a)),
+        [],
+    ),
 }
 
 

@@ -124,6 +124,12 @@ def test_too_many_axes():
         ("gelu_backward", "dy", f32(10), ["(2,5)", "(10,)"]),
         ("softmax_backward", "dy", f32(2, 6), ["(2,5)", "(2,6)"]),
         ("log_softmax_backward", "dy", f32(3, 5), ["(2,5)", "(3,5)"]),
+        ("attention", "k", f32(2, 4, 5), ["H*D=6", "(2,5,6)", "(2,4,5)"]),
+        ("attention", "k", f32(3, 4, 6), ["N=2", "(2,5,6)", "(3,4,6)"]),
+        ("attention", "v", f32(2, 3, 8), ["S=4", "(2,4,6)", "(2,3,8)"]),
+        ("attention", "q", f32(2, 0, 6), ["at least 1", "(2,0,6)"]),
+        ("attention", "v", f32(2, 4, 7), ["heads", "heads=2", "7 columns"]),
+        ("attention_backward", "dy", f32(2, 5, 6), ["(2,5,8)", "(2,5,6)"]),
         ("add", "b", f32(2, 1), ["(2,5)", "(2,1)"]),
         ("multiply", "b", f32(5), ["(2,5)", "(5,)"]),
     ],
@@ -212,6 +218,17 @@ def options():
             yield op, "label_smoothing", value, TypeError
     yield "softmax_cross_entropy", "ignore_index", 1.0, TypeError
     yield "softmax_cross_entropy", "ignore_index", 10**30, ValueError
+    for op in ("attention", "attention_backward"):
+        for value in (0, -1, 4, *HUGE):
+            yield op, "heads", value, ValueError
+        for value in (None, 2.0, True, "2"):
+            yield op, "heads", value, TypeError
+        for value in (float("nan"), float("inf"), 1e39, 10**400):
+            yield op, "scale", value, ValueError
+        for value in ("1", True, [1.0]):
+            yield op, "scale", value, TypeError
+        for value in (None, 1, "yes"):
+            yield op, "causal", value, TypeError
     for value in (-0.1, 1.0, 2, float("nan")):
         yield "dropout", "rate", value, ValueError
     for value in ("0.5", None, True):
@@ -313,7 +330,7 @@ def test_an_empty_batch(op):
     """N = 0 is no error: results per sample are empty, those summed over the batch are zero."""
     arrays, options_ = CALLS[op]
     replaced = {
-        name: array[:0] if name in ("x", "dy", "y", "a", "b", "logits") else array
+        name: array[:0] if name in ("x", "dy", "y", "a", "b", "logits", "q", "k", "v") else array
         for name, (array, _) in arrays.items()
     }
     if "input_shape" in options_:

@@ -346,6 +346,7 @@ def test_config_round_trip():
         layers.AveragePooling2D(2, padding=((1, 0), (0, 1))),
         layers.GlobalAveragePooling2D(keepdims=True),
         layers.GlobalMaxPooling2D(),
+        layers.MultiHeadAttention(2, 4, 3, dropout=0.1, output_shape=6),
         layers.Flatten(),
         layers.Reshape((2, -1)),
         layers.Dropout(0.3, seed=1),

@@ -97,7 +97,19 @@ def frozen():
     return net, [SPARSE]
 
 
+def attention():
+    """Attention to itself, and of few tokens to others whose keys are also the values."""
+    net = Net()
+    tokens, others = net.input(9, 6), net.input(4, 5)
+    x = net.node("attention", *(net.dense(tokens, 6) for _ in range(3)), heads=2, scale=0.4)
+    memory = net.dense(others, 8, activation="tanh")
+    x = net.node("attention", net.dense(x, 8), memory, memory, heads=4, causal=True)
+    net.output(net.node("softmax", net.dense(net.flatten(x), 3)))
+    return net, [SPARSE]
+
+
 GRAPHS = {
+    "attention": attention,
     "cnn": cnn,
     "cnn_gelu": lambda: cnn("gelu"),
     "every_layer": every_layer,

@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 OPS = (
     "activation",
+    "attention",
     "conv2d",
     "core",
     "dense",

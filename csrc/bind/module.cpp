@@ -81,6 +81,7 @@ PYBIND11_MODULE(_core, module) {
   bind_linear(module);
   bind_pool2d(module);
   bind_elementwise(module);
+  bind_sequence(module);
   bind_loss(module);
   bind_optimizer(module);
   bind_plan(module);

@@ -19,6 +19,7 @@
 #include "cpu/elementwise_loss.h"
 #include "cpu/elementwise.h"
 #include "cpu/dropout.h"
+#include "cpu/attention.h"
 #include "cpu/optimizer.h"
 #include "cpu/reduction.h"
 #include "cpu/rows.h"
@@ -52,6 +53,9 @@ constexpr Kernels kTable = {
     log_softmax,
     softmax_backward,
     log_softmax_backward,
+    attention_workspace,
+    attention,
+    attention_backward,
     softmax_cross_entropy,
     elementwise_loss,
     dropout,

@@ -215,6 +215,20 @@ inline void pack_transposed(const float* from, std::int64_t stride, std::int64_t
   }
 }
 
+// A whole matrix of `rows` rows as panels, and the same from a transposed one (as pack_transposed).
+inline void pack_panels(const float* from, std::int64_t stride, std::int64_t rows,
+                        const Panels& panels, float* to) {
+  for (std::int64_t p = 0; p < panels.count(); ++p)
+    pack_rows(from + p * kPanel, stride, rows, panels.columns_of(p), panels.width_of(p),
+              to + panels.offset_of(p, rows));
+}
+inline void pack_panels_transposed(const float* from, std::int64_t stride, std::int64_t rows,
+                                   const Panels& panels, float* to) {
+  for (std::int64_t p = 0; p < panels.count(); ++p)
+    pack_transposed(from + p * kPanel * stride, stride, rows, panels.columns_of(p),
+                    panels.width_of(p), to + panels.offset_of(p, rows));
+}
+
 // Terms are taken kStretch at a time, so that the part of b's panel in use stays in the first-level
 // cache (16 KB or less) while all rows pass by; in between, the sums wait in c. This also keeps the
 // rounding error of long sums low.
@@ -269,6 +283,20 @@ inline void for_each_stretch(const Run* runs, std::int64_t run_count, F&& f) {
     f(runs + begin, end - begin, begin == 0, end == run_count);
     begin = end;
   } while (begin < run_count);
+}
+
+// c = a b, or c += a b, with b packed whole as panels of `terms` rows; the terms of a row of a are
+// `stride` apart.
+inline void multiply_packed(const float* a, const Row* rows, std::int64_t row_count,
+                            std::int64_t terms, std::int64_t stride, const float* b,
+                            const Panels& panels, float* c, bool accumulate) {
+  for (std::int64_t p = 0; p < panels.count(); ++p)
+    for (std::int64_t t = 0; t < terms; t += kStretch) {
+      const Run run = {t * stride, smaller(kStretch, terms - t), stride, t};
+      multiply(a, rows, row_count, &run, 1, b + panels.offset_of(p, terms), panels.width_of(p),
+               c + p * kPanel, panels.columns_of(p),
+               {nullptr, accumulate || t > 0, Activation::none});
+    }
 }
 
 // Parts of a workspace, each 64-byte aligned. With no memory it only adds up the size.

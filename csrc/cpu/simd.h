@@ -432,6 +432,12 @@ inline void transpose(const float* from, std::int64_t from_stride, float* to,
 }
 #endif
 
+inline float first_lane(V a) {
+  float lane[V::width];
+  store(lane, a);
+  return lane[0];
+}
+
 // The sum and the maximum of the lanes, in a fixed order.
 inline float sum_of_lanes(V a) {
   float lane[V::width];

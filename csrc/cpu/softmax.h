@@ -40,9 +40,7 @@ inline float row_exponentials(const float* x, std::int64_t n, float maximum, flo
 }
 
 inline float logarithm(float x) {
-  float lane[V::width];
-  store(lane, log(broadcast(x)));
-  return lane[0];
+  return first_lane(log(broadcast(x)));
 }
 
 inline void softmax_row(const float* x, std::int64_t n, float* y) {

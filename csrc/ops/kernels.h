@@ -8,6 +8,7 @@
 #include "core/context.h"
 #include "core/tensor.h"
 #include "ops/activation.h"
+#include "ops/attention.h"
 #include "ops/conv2d.h"
 #include "ops/dense.h"
 #include "ops/elementwise_loss.h"
@@ -77,6 +78,19 @@ struct Kernels {
   void (*softmax_backward)(Context&, const RowsShape&, const float* dy, const float* y, float* dx);
   void (*log_softmax_backward)(Context&, const RowsShape&, const float* dy, const float* y,
                                float* dx);
+
+  // attention.h; Pass is forward or backward_input (of dq, dk and dv). The probabilities are
+  // dropped at `rate` in [0,1): that of query t and key s is element ((n*H + h)*T + t) * (S rounded
+  // up to a multiple of 32) + s of the stream (RandomStep); random may be null at rate 0. lse
+  // (N,H,T) may be null in the forward.
+  std::size_t (*attention_workspace)(const AttentionShape&, Pass, int threads);
+  void (*attention)(Context&, const AttentionShape&, float rate, const RandomStep* random,
+                    std::uint64_t stream, const float* q, const float* k, const float* v, float* y,
+                    float* lse, void* workspace);
+  void (*attention_backward)(Context&, const AttentionShape&, float rate, const RandomStep* random,
+                             std::uint64_t stream, const float* dy, const float* q, const float* k,
+                             const float* v, const float* y, const float* lse, float* dq, float* dk,
+                             float* dv, void* workspace);
 
   // softmax_cross_entropy.h. labels: int32 (N,), -1 for an ignored row, or float32 (N,C).
   // class_weight (C) may be null. scale (N) may be null (1). loss (N) gets scale[n] * l[n]. dlogits

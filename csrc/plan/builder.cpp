@@ -9,6 +9,7 @@ Builder::Builder(const Graph& graph, Mode mode, const Fusion& fusion)
   gradients_.assign(values, kNone);
   needs_gradient_ = values_needing_gradients(graph, mode);
   parameter_has_gradient_.assign(parameters, false);
+  saved_.resize(graph.nodes().size());
   for (std::size_t id = 0; id < parameters; ++id) {
     Buffer buffer;
     buffer.parameter = static_cast<int>(id);

@@ -37,6 +37,10 @@ class Builder {
   // Memory for output_of(node).
   BufferId new_output(const Node& node);
   BufferId parameter(int id) const { return parameters_[id]; }
+  // Buffers that the forward of a node leaves for its backward.
+  std::vector<BufferId>& saved(const Node& node) {
+    return saved_[graph.values()[node.output].producer];
+  }
 
   // Backward. A value needs a gradient when a trainable parameter is upstream of it (train mode
   // only).
@@ -74,6 +78,7 @@ class Builder {
   const char* phase_ = "forward";
   std::vector<BufferId> values_, gradients_;
   std::vector<BufferId> parameters_, parameter_gradients_;
+  std::vector<std::vector<BufferId>> saved_;  // by node
   std::vector<bool> needs_gradient_, parameter_has_gradient_;
 };
 

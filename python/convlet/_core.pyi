@@ -122,6 +122,32 @@ def elementwise_loss(
     return_grad: bool,
 ) -> Any: ...
 def dropout(x: F32, rate: float, seed: int, step: int, stream: int, out: F32 | None) -> F32: ...
+def attention(
+    q: F32,
+    k: F32,
+    v: F32,
+    heads: int,
+    scale: float | None,
+    causal: bool,
+    rate: float,
+    seed: int,
+    step: int,
+    stream: int,
+    out: F32 | None,
+) -> F32: ...
+def attention_backward(
+    dy: F32,
+    q: F32,
+    k: F32,
+    v: F32,
+    heads: int,
+    scale: float | None,
+    causal: bool,
+    rate: float,
+    seed: int,
+    step: int,
+    stream: int,
+) -> tuple[F32, F32, F32]: ...
 def add(a: F32, b: F32, out: F32 | None) -> F32: ...
 def multiply(a: F32, b: F32, out: F32 | None) -> F32: ...
 def optimizer_update(

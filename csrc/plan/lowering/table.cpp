@@ -10,13 +10,14 @@ extern const Lowering kMaxPool2d, kAvgPool2d, kGlobalMaxPool2d, kGlobalAvgPool2d
 extern const Lowering kActivation, kSoftmax, kLogSoftmax, kDropout;
 extern const Lowering kReshape, kPad2d, kConcatenate;
 extern const Lowering kAdd, kMultiply, kScale;
+extern const Lowering kAttention;
 
 namespace {
 
 const Lowering* const kTable[] = {
     &kConv2d,      &kDense,   &kMaxPool2d,  &kAvgPool2d, &kGlobalMaxPool2d, &kGlobalAvgPool2d,
     &kActivation,  &kSoftmax, &kLogSoftmax, &kDropout,   &kReshape,         &kPad2d,
-    &kConcatenate, &kAdd,     &kMultiply,   &kScale,
+    &kConcatenate, &kAdd,     &kMultiply,   &kScale,     &kAttention,
 };
 
 std::string range(int least, int most) {

@@ -1,6 +1,7 @@
 """Layers, with Keras' names, arguments and defaults. Images are (N, H, W, C)."""
 
 from convlet.layers.activation import ELU, Activation, LeakyReLU, ReLU, Softmax
+from convlet.layers.attention import MultiHeadAttention
 from convlet.layers.base import Layer, SymbolicTensor
 from convlet.layers.convolution import Conv2D, DepthwiseConv2D
 from convlet.layers.core import Dense, Dropout, Input, InputLayer, Rescaling
@@ -43,6 +44,7 @@ __all__ = [
     "LeakyReLU",
     "MaxPool2D",
     "MaxPooling2D",
+    "MultiHeadAttention",
     "Multiply",
     "ReLU",
     "Rescaling",
@@ -74,6 +76,7 @@ REGISTRY: dict[str, type[Layer]] = {
         InputLayer,
         LeakyReLU,
         MaxPooling2D,
+        MultiHeadAttention,
         Multiply,
         ReLU,
         Rescaling,

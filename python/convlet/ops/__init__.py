@@ -60,9 +60,12 @@ from convlet.ops.linear import (
 )
 from convlet.ops.loss import mean_squared_error, sigmoid_cross_entropy, softmax_cross_entropy
 from convlet.ops.pool2d import avg_pool2d, avg_pool2d_backward, max_pool2d, max_pool2d_backward
+from convlet.ops.sequence import attention, attention_backward
 
 __all__ = [
     "add",
+    "attention",
+    "attention_backward",
     "avg_pool2d",
     "avg_pool2d_backward",
     "conv2d",
