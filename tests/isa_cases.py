@@ -158,6 +158,9 @@ def _optimizer(integers, floats, rng):
             before, gradient = floats(size), floats(size)
 
             yield f"{kind} {size}", partial(_update, spec, slots, before, gradient), False
+            clipped = spec | {"clip_value": 0.5}
+            name = f"{kind} clipped {size}"
+            yield name, partial(_update, clipped, slots, before, gradient), False
 
 
 def _update(spec, slots, before, gradient):

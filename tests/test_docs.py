@@ -54,6 +54,15 @@ def test_the_example_in_the_readme_runs(tmp_path):
     assert re.search(r"^held-out accuracy 0\.9[789]", result.stdout, re.MULTILINE)
 
 
+def test_the_examples_of_training_run(tmp_path):
+    """One after the other, as one script."""
+    code = "\n".join(blocks(ROOT / "docs" / "training.md", "python"))
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
+    assert result.returncode == 0, result.stderr
+
+
 def test_the_readme_and_ci_name_the_same_two_commands():
     for file in (ROOT / "README.md", ROOT / ".ci" / "run"):
         lines = [line.split(" >")[0].strip() for line in file.read_text().splitlines()]

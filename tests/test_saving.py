@@ -273,7 +273,7 @@ DAMAGE = [
     ({"content": lambda c: c | {"class_names": ["a"]}}, "class_names: expected"),
     ({"content": lambda c: c | {"preprocessing": {"size": 3}}}, "Preprocessing"),
     ({"content": lambda c: c | {"seed": None}}, "damaged"),
-    ({"content": lambda c: c | {"training": c["training"] | {"updates": -1}}}, "updates"),
+    ({"content": lambda c: c | {"training": c["training"] | {"batches": -1}}}, "batches"),
     ({"content": lambda c: c | {"training": drop(c["training"], "loss")}}, "damaged"),
     ({"content": lambda c: c | {"training": c["training"] | {"optimizer": "lion"}}}, "optimizer"),
     ({"tensors": lambda t: drop(t, "weights/dense/bias")}, "missing .'dense/bias'"),

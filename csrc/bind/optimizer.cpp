@@ -30,9 +30,10 @@ void optimizer_update(const py::dict& values, double learning_rate, std::int64_t
                       const py::object& p_value, const py::object& g_value,
                       const std::vector<py::object>& state_values) {
   const char* op = "optimizer_update";
-  OptimizerSetting setting = optimizer_setting(values);
-  if (setting.clip_norm != 0 || setting.global_clip_norm != 0)
-    value_error(op, ": expected no clip_norm (a single update clips nothing), got ",
+  UpdateRule rule = update_rule(values);
+  if (rule.clip_norm != 0 || rule.global_clip_norm != 0 || rule.accumulation_steps != 1 ||
+      rule.average)
+    value_error(op, ": expected no norms, accumulation or average (those are a plan's), got ",
                 std::string(py::repr(values)));
   if (t < 1) value_error(op, ": expected t >= 1, got ", t);
   Output p = float_in_place(op, "p", p_value);
@@ -40,7 +41,7 @@ void optimizer_update(const py::dict& values, double learning_rate, std::int64_t
   Shape shape;
   for (py::ssize_t axis = 0; axis < p.array.ndim(); ++axis) shape.push_back(p.array.shape(axis));
   expect_shape(op, "g", "", shape, g.shape());
-  std::size_t slots = static_cast<std::size_t>(optimizer_slots(setting.spec));
+  std::size_t slots = static_cast<std::size_t>(optimizer_slots(rule.optimizer));
   if (state_values.size() != slots)
     value_error(op, ": expected ", slots, " arrays of state, got ", state_values.size());
 
@@ -57,18 +58,18 @@ void optimizer_update(const py::dict& values, double learning_rate, std::int64_t
   if (overlap(p.data, p.array.nbytes(), g.f32(), g.array.nbytes()))
     value_error(op, ": expected p and g to be apart, got arrays that share memory");
 
-  OptimizerStep step = optimizer_step(setting.spec, learning_rate, t);
+  OptimizerStep step = optimizer_step(rule.optimizer, learning_rate, t);
   std::int64_t n = shape.elements();
   run([&](const Kernels& kernels, Context& context) {
-    kernels.optimizer(context, n, setting.spec, &step, p.data, g.f32(), state.data());
+    kernels.optimizer(context, n, rule.optimizer, &step, p.data, g.f32(), state.data());
   });
 }
 
 }  // namespace
 
-OptimizerSetting optimizer_setting(const py::dict& values) {
-  OptimizerSetting setting;
-  OptimizerSpec& spec = setting.spec;
+UpdateRule update_rule(const py::dict& values) {
+  UpdateRule rule;
+  OptimizerSpec& spec = rule.optimizer;
   for (auto [key, value] : values) {
     std::string name = py::str(key);
     if (name == "kind")
@@ -89,18 +90,23 @@ OptimizerSetting optimizer_setting(const py::dict& values) {
       spec.epsilon = number<float>(name, value);
     else if (name == "weight_decay")
       spec.weight_decay = number<float>(name, value);
+    else if (name == "clip_value")
+      spec.clip_value = number<float>(name, value);
     else if (name == "clip_norm")
-      setting.clip_norm = number<float>(name, value);
+      rule.clip_norm = number<float>(name, value);
     else if (name == "global_clip_norm")
-      setting.global_clip_norm = number<float>(name, value);
+      rule.global_clip_norm = number<float>(name, value);
+    else if (name == "accumulation_steps")
+      rule.accumulation_steps = number<std::int64_t>(name, value);
+    else if (name == "average")
+      rule.average = number<bool>(name, value);
+    else if (name == "average_momentum")
+      rule.average_momentum = number<float>(name, value);
     else
       value_error("optimizer: unknown setting \"", name, '"');
   }
   check_optimizer(spec);
-  if (!(setting.clip_norm >= 0 && setting.global_clip_norm >= 0))
-    value_error("optimizer: expected clip_norm and global_clip_norm >= 0 (0 is off), got ",
-                setting.clip_norm, " and ", setting.global_clip_norm);
-  return setting;
+  return rule;
 }
 
 void bind_optimizer(py::module_& module) {

@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "bind/arrays.h"
-#include "ops/optimizer.h"
+#include "plan/state.h"
 
 namespace convlet::bind {
 
@@ -31,13 +31,8 @@ void set_padding(const char* op, const py::object& padding, Options& options) {
   }
 }
 
-struct OptimizerSetting {
-  OptimizerSpec spec;
-  float clip_norm = 0, global_clip_norm = 0;  // 0: off
-};
-
 // {"kind": "sgd" | "rmsprop" | "adam", "momentum": ..., ...}: a name that is missing keeps its
 // default, one that is unknown is a ValueError.
-OptimizerSetting optimizer_setting(const py::dict& values);
+UpdateRule update_rule(const py::dict& values);
 
 }  // namespace convlet::bind

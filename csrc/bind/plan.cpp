@@ -71,9 +71,12 @@ void bind_graph(py::module_& module) {
       .def(
           "parameter",
           [](Graph& graph, const std::string& name, const std::vector<std::int64_t>& shape,
-             bool trainable, float l1,
-             float l2) { return graph.add_parameter(name, shape_of(shape), trainable, l1, l2); },
-          arg("name"), arg("shape"), arg("trainable") = true, arg("l1") = 0.0f, arg("l2") = 0.0f)
+             bool trainable, float l1, float l2, float rate_scale, bool weight_decay) {
+            return graph.add_parameter(name, shape_of(shape), trainable, l1, l2, rate_scale,
+                                       weight_decay);
+          },
+          arg("name"), arg("shape"), arg("trainable") = true, arg("l1") = 0.0f, arg("l2") = 0.0f,
+          arg("rate_scale") = 1.0f, arg("weight_decay") = true)
       .def("node", add_node, arg("op"), arg("name"), arg("inputs"),
            arg("parameters") = std::vector<int>{}, arg("attributes") = py::dict())
       .def("output", &Graph::add_output, arg("value"))
@@ -130,7 +133,7 @@ void write(BoundState& bound, const char* what, const Parameter& parameter,
 }
 
 void check_slot(const char* what, const BoundState& bound, int slot, const Parameter& parameter) {
-  int slots = bound.state.has_optimizer() ? optimizer_slots(bound.state.optimizer()) : 0;
+  int slots = bound.state.slots();
   if (slot < 0 || slot >= slots)
     value_error(what, ": expected a slot in [0,", slots, "), got ", slot);
   if (!parameter.trainable)
@@ -170,19 +173,15 @@ void bind_state(py::module_& module) {
       .def(
           "set_optimizer",
           [](BoundState& bound, const py::dict& spec) {
-            OptimizerSetting setting = optimizer_setting(spec);
-            locked(bound, [&] {
-              bound.state.set_optimizer(setting.spec, setting.clip_norm, setting.global_clip_norm);
-            });
+            UpdateRule rule = update_rule(spec);
+            locked(bound, [&] { bound.state.set_update(rule); });
           },
           arg("spec"))
       .def("slot_names",
            [](const BoundState& bound) {
              std::vector<std::string> names;
-             if (!bound.state.has_optimizer()) return names;
-             const OptimizerSpec& spec = bound.state.optimizer();
-             for (int slot = 0; slot < optimizer_slots(spec); ++slot)
-               names.push_back(optimizer_slot_name(spec, slot));
+             for (int slot = 0; slot < bound.state.slots(); ++slot)
+               names.push_back(bound.state.slot_name(slot));
              return names;
            })
       .def(
@@ -203,10 +202,18 @@ void bind_state(py::module_& module) {
           },
           arg("slot"), arg("parameter"), arg("values"))
       .def_property(
-          "updates", [](const BoundState& bound) { return bound.state.updates; },
+          "batches", [](const BoundState& bound) { return bound.state.batches; },
+          [](BoundState& bound, std::int64_t batches) {
+            if (batches < 0) value_error("State.batches: expected a count >= 0, got ", batches);
+            locked(bound, [&] { bound.state.batches = batches; });
+          })
+      .def_property(
+          "updates", [](const BoundState& bound) { return bound.state.updates(); },
           [](BoundState& bound, std::int64_t updates) {
             if (updates < 0) value_error("State.updates: expected a count >= 0, got ", updates);
-            locked(bound, [&] { bound.state.updates = updates; });
+            locked(bound, [&] {
+              bound.state.batches = updates * bound.state.update().accumulation_steps;
+            });
           });
 }
 

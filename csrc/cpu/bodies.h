@@ -67,6 +67,7 @@ constexpr Kernels kTable = {
     pad2d,
     crop2d,
     optimizer,
+    weight_average,
     sum,
     sum_of_squares,
     regularizer_penalty,

@@ -8,18 +8,27 @@ struct OptimizerPass {
   const float* g;
   float* const* state;
 
+  float learning_rate() const { return step.learning_rate * spec.rate_scale; }
+
+  template <class Lanes>
+  V gradient(std::int64_t i, Lanes lanes) const {
+    const V v = load(g + i, lanes);
+    if (spec.clip_value == 0.0f) return v;
+    return min(broadcast(spec.clip_value), max(broadcast(-spec.clip_value), v));  // NaN passes
+  }
+
   // The parameters at i before the update, after decoupled weight decay.
   template <class Lanes>
   V decayed(std::int64_t i, Lanes lanes) const {
     const V v = load(p + i, lanes);
     if (spec.weight_decay == 0.0f) return v;
-    return v - broadcast(step.learning_rate * spec.weight_decay) * v;
+    return v - broadcast(learning_rate() * spec.weight_decay) * v;
   }
 };
 
 template <class Lanes>
 inline void sgd(const OptimizerPass& a, std::int64_t i, Lanes lanes) {
-  const V decrease = broadcast(a.step.learning_rate) * load(a.g + i, lanes);
+  const V decrease = broadcast(a.learning_rate()) * a.gradient(i, lanes);
   V p = a.decayed(i, lanes);
   if (a.spec.momentum == 0.0f) {
     p = p - decrease;
@@ -35,7 +44,7 @@ inline void sgd(const OptimizerPass& a, std::int64_t i, Lanes lanes) {
 template <class Lanes>
 inline void rmsprop(const OptimizerPass& a, std::int64_t i, Lanes lanes) {
   const V rho = broadcast(a.spec.rho), rest = broadcast(1.0f - a.spec.rho);
-  const V g = load(a.g + i, lanes);
+  const V g = a.gradient(i, lanes);
   int slot = 0;
   float* velocity = a.state[slot++] + i;
   const V v = rho * load(velocity, lanes) + rest * g * g;
@@ -48,7 +57,7 @@ inline void rmsprop(const OptimizerPass& a, std::int64_t i, Lanes lanes) {
     // Rounding may take the difference below zero, where it would have no root.
     variance = max(zero(), v - mean * mean);
   }
-  V d = broadcast(a.step.learning_rate) * g / (sqrt(variance) + broadcast(a.spec.epsilon));
+  V d = broadcast(a.learning_rate()) * g / (sqrt(variance) + broadcast(a.spec.epsilon));
   if (a.spec.momentum > 0.0f) {
     float* momentum = a.state[slot++] + i;
     d = broadcast(a.spec.momentum) * load(momentum, lanes) + d;
@@ -59,13 +68,14 @@ inline void rmsprop(const OptimizerPass& a, std::int64_t i, Lanes lanes) {
 
 template <class Lanes>
 inline void adam(const OptimizerPass& a, std::int64_t i, Lanes lanes) {
-  const V g = load(a.g + i, lanes);
+  const V g = a.gradient(i, lanes);
   V m = load(a.state[0] + i, lanes), v = load(a.state[1] + i, lanes);
   m = fma(broadcast(1.0f - a.spec.beta_1), g - m, m);
   v = fma(broadcast(1.0f - a.spec.beta_2), g * g - v, v);
   store(a.state[0] + i, m, lanes);
   store(a.state[1] + i, v, lanes);
-  const V d = broadcast(a.step.alpha) * m / (sqrt(v) + broadcast(a.spec.epsilon));
+  const V d =
+      broadcast(a.step.alpha * a.spec.rate_scale) * m / (sqrt(v) + broadcast(a.spec.epsilon));
   store(a.p + i, a.decayed(i, lanes) - d, lanes);
 }
 
@@ -82,6 +92,19 @@ inline void optimizer(Context& context, std::int64_t n, const OptimizerSpec& spe
       case OptimizerKind::adam:
         return for_vectors(begin, end, [&](std::int64_t i, auto lanes) { adam(pass, i, lanes); });
     }
+  });
+}
+
+inline void weight_average(Context& context, std::int64_t n, const OptimizerStep* step,
+                           const float* p, float* average) {
+  const float momentum = step->average_momentum;
+  for_elements(context, n, [&](std::int64_t begin, std::int64_t end) {
+    for_vectors(begin, end, [&](std::int64_t i, auto lanes) {
+      store(average + i,
+            broadcast(momentum) * load(average + i, lanes) +
+                broadcast(1.0f - momentum) * load(p + i, lanes),
+            lanes);
+    });
   });
 }
 

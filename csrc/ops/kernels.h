@@ -135,6 +135,10 @@ struct Kernels {
   void (*optimizer)(Context&, std::int64_t n, const OptimizerSpec&, const OptimizerStep*, float* p,
                     const float* g, float* const* state);
 
+  // The running average of the parameters: average = m*average + (1-m)*p, m = average_momentum.
+  void (*weight_average)(Context&, std::int64_t n, const OptimizerStep*, const float* p,
+                         float* average);
+
   // Reductions write out[0]; out has room for 1 + kReductionParts values, the rest is scratch. They
   // add in float64 in an order that does not depend on the threads.
   void (*sum)(Context&, std::int64_t n, const float* x, double* out);

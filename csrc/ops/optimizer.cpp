@@ -58,6 +58,8 @@ void check_optimizer(const OptimizerSpec& spec) {
     value_error(name_of(spec.kind), ": expected epsilon > 0, got ", spec.epsilon);
   if (!(spec.weight_decay >= 0.0f && std::isfinite(spec.weight_decay)))
     value_error(name_of(spec.kind), ": expected weight_decay >= 0, got ", spec.weight_decay);
+  if (!(spec.clip_value >= 0.0f && std::isfinite(spec.clip_value)))
+    value_error(name_of(spec.kind), ": expected clip_value >= 0 (0 is off), got ", spec.clip_value);
 }
 
 OptimizerStep optimizer_step(const OptimizerSpec& spec, double learning_rate, std::int64_t t) {

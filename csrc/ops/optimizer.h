@@ -7,6 +7,7 @@
 //            alpha = lr*sqrt(1-beta_2^t) / (1-beta_1^t)
 //   adamw    p -= lr*weight_decay*p, then adam
 // These are Keras' forms (Kingma & Ba 2015 with epsilon-hat; Loshchilov & Hutter 2019).
+// A running average of the parameters follows them: average = momentum*average + (1-momentum)*p.
 #pragma once
 #include <string>
 
@@ -25,12 +26,15 @@ struct OptimizerSpec {
   float beta_1 = 0.9f, beta_2 = 0.999f;  // adam
   float epsilon = 1e-7f;                 // rmsprop, adam
   float weight_decay = 0.0f;             // decoupled; any kind
+  float clip_value = 0.0f;               // every gradient is limited to [-this, this]; 0: it is not
+  float rate_scale = 1.0f;               // the factor of both rates of OptimizerStep
 };
 
 // What changes from step to step, read through a pointer so that a captured step can be replayed.
 struct OptimizerStep {
   float learning_rate;
   float alpha;  // adam's bias-corrected rate; equal to learning_rate for the others
+  float average_momentum = 0.0f;  // of the running average of the parameters
 };
 
 // How many flat buffers of state the optimizer keeps, each as long as the parameters.

@@ -14,7 +14,7 @@ void check_options(const Graph& graph, const State& state, const PlanOptions& op
     value_error("plan: mode predict takes no losses and metrics; use mode test");
   if (options.mode != Mode::train) return;
   if (options.losses.empty()) value_error("plan: mode train needs at least one loss");
-  if (!state.has_optimizer())
+  if (!state.has_update())
     value_error("plan: mode train needs an optimizer; call State.set_optimizer first");
 }
 
@@ -49,6 +49,8 @@ Program compile(const Graph& graph, State& state, const PlanOptions& options) {
       if (builder.needs_gradient(output) && builder.gradient(output) != kNone)
         lowering_of(nodes[i].name, nodes[i].op).backward(builder, nodes[i]);
     }
+    lower_gradients(builder, state);
+    program.batch_steps = program.steps.size();
     lower_update(builder, state);
   }
   for (int value : graph.outputs()) {

@@ -1,5 +1,6 @@
 #include "plan/graph.h"
 
+#include <cmath>
 #include <utility>
 
 #include "plan/lowering.h"
@@ -31,11 +32,13 @@ int Graph::add_input(const std::string& name, const Shape& sample) {
 }
 
 int Graph::add_parameter(const std::string& name, const Shape& shape, bool trainable, float l1,
-                         float l2) {
+                         float l2, float rate_scale, bool weight_decay) {
   check_sizes("parameter", name, shape);
   if (!(l1 >= 0 && l2 >= 0))
     value_error("parameter '", name, "': expected l1 >= 0 and l2 >= 0, got ", l1, " and ", l2);
-  parameters_.push_back({name, shape, trainable, l1, l2});
+  if (!(rate_scale >= 0 && std::isfinite(rate_scale)))
+    value_error("parameter '", name, "': expected rate_scale >= 0, got ", rate_scale);
+  parameters_.push_back({name, shape, trainable, l1, l2, rate_scale, weight_decay});
   return static_cast<int>(parameters_.size()) - 1;
 }
 

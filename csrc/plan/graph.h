@@ -53,6 +53,8 @@ struct Parameter {
   Shape shape;
   bool trainable;
   float l1, l2;
+  float rate_scale;   // the learning rate's factor for this parameter
+  bool weight_decay;  // whether the optimizer's weight decay applies to it
 };
 
 struct Node {
@@ -67,8 +69,8 @@ struct Node {
 class Graph {
  public:
   int add_input(const std::string& name, const Shape& sample);
-  int add_parameter(const std::string& name, const Shape& shape, bool trainable, float l1,
-                    float l2);
+  int add_parameter(const std::string& name, const Shape& shape, bool trainable, float l1, float l2,
+                    float rate_scale = 1.0f, bool weight_decay = true);
   // The value that the new node makes. ValueError that begins with the node's name for an unknown
   // op, attributes, inputs or parameters that do not fit. An op with the attribute "activation"
   // (conv2d, dense) becomes two nodes, the second an activation; a plan fuses them again where it

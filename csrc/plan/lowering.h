@@ -60,7 +60,10 @@ void lower_losses(Builder& builder, const std::vector<ResolvedLoss>& losses, con
 void lower_metrics(Builder& builder, const std::vector<ResolvedLoss>& losses,
                    const std::vector<MetricSpec>& metrics);
 void lower_penalties(Builder& builder);
-// Regularizers' gradients, clipping and the optimizer, after the backward of every node.
+// After the backward of every node: gradients that no loss reaches, and what is added up over the
+// batches of one update.
+void lower_gradients(Builder& builder, State& state);
+// The update: regularizers' gradients, clipping, the optimizer and the running average.
 void lower_update(Builder& builder, State& state);
 
 }  // namespace convlet

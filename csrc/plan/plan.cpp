@@ -211,7 +211,7 @@ std::vector<double> Plan::Implementation::run(const Batch& batch, double learnin
   const Bound& steps = bind(batch.n);
   load(batch);
   last_n = batch.n;
-  random = {options.seed, static_cast<std::uint64_t>(state.updates)};
+  random = {options.seed, static_cast<std::uint64_t>(state.batches)};
   for (std::size_t s = 0; s < program.forward_steps; ++s) steps.steps[s](*context);
   if (options.mode == Mode::predict) return {};
 
@@ -222,9 +222,15 @@ std::vector<double> Plan::Implementation::run(const Batch& batch, double learnin
   read_results(program.metrics, results);
   if (!train || !std::isfinite(results[0])) return results;
 
-  update = optimizer_step(state.optimizer(), learning_rate, state.updates + 1);
-  for (std::size_t s = program.forward_steps; s < steps.steps.size(); ++s) steps.steps[s](*context);
-  ++state.updates;
+  const UpdateRule& rule = state.update();
+  const std::int64_t updates = state.updates();
+  update = optimizer_step(rule.optimizer, learning_rate, updates + 1);
+  // The average begins with the parameters after the first update.
+  update.average_momentum = updates == 0 ? 0.0f : rule.average_momentum;
+  const bool due = (state.batches + 1) % rule.accumulation_steps == 0;
+  const std::size_t end = due ? steps.steps.size() : program.batch_steps;
+  for (std::size_t s = program.forward_steps; s < end; ++s) steps.steps[s](*context);
+  ++state.batches;
   return results;
 }
 

@@ -74,11 +74,11 @@ class Plan {
   Plan(const Graph& graph, State& state, const PlanOptions& options);
   ~Plan();
 
-  // Forward (all modes), losses and metrics (test, train), backward and update (train) of one
-  // batch. Returns the total loss (with regularizers), the losses, the metrics: means over the
-  // batch; empty for predict. When the total is not finite, train stops before the update: neither
-  // parameters nor optimizer state have changed. ValueError when the batch does not fit, before any
-  // kernel runs.
+  // Forward (all modes), losses and metrics (test, train), backward and, when it is due, update
+  // (train) of one batch. Returns the total loss (with regularizers), the losses, the metrics:
+  // means over the batch; empty for predict. When the total is not finite, train stops before the
+  // update: neither parameters nor optimizer state have changed. ValueError when the batch does not
+  // fit, before any kernel runs.
   std::vector<double> run(const Batch& batch, double learning_rate);
 
   // Copies graph output i of the last batch to `out` (n * elements floats).

@@ -85,6 +85,8 @@ struct Program {
   std::vector<Buffer> buffers;
   std::vector<Step> steps;
   std::size_t forward_steps = 0;     // steps [0, forward_steps) end with the losses and metrics
+  std::size_t batch_steps = 0;       // steps [0, batch_steps) run for every batch, the rest when an
+                                     // update is due
   std::vector<BufferId> inputs;      // by graph input
   std::vector<BufferId> outputs;     // by graph output
   std::vector<BatchTarget> targets;  // by loss

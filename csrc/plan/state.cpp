@@ -1,5 +1,6 @@
 #include "plan/state.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace convlet {
@@ -18,22 +19,60 @@ float* floats(const DeviceMemory& memory) {
   return reinterpret_cast<float*>(memory.data());
 }
 
+std::int64_t aligned(std::int64_t elements) {
+  return (elements + kAlignment - 1) / kAlignment * kAlignment;
+}
+
+// The trainable parameters by what their update depends on, in the order in which they are met.
+std::vector<UpdateGroup> grouped(const std::vector<Parameter>& parameters) {
+  std::vector<UpdateGroup> groups;
+  for (std::size_t i = 0; i < parameters.size(); ++i) {
+    const Parameter& p = parameters[i];
+    if (!p.trainable) continue;
+    auto group = std::find_if(groups.begin(), groups.end(), [&](const UpdateGroup& g) {
+      return g.rate_scale == p.rate_scale && g.weight_decay == p.weight_decay;
+    });
+    if (group == groups.end()) group = groups.insert(group, {p.rate_scale, p.weight_decay, {}, 0});
+    group->parameters.push_back(static_cast<int>(i));
+    group->elements += aligned(p.shape.elements());
+  }
+  return groups;
+}
+
+void check_rule(const UpdateRule& rule) {
+  check_optimizer(rule.optimizer);
+  const float value = rule.optimizer.clip_value;
+  for (float clip : {rule.clip_norm, rule.global_clip_norm})
+    if (!(clip >= 0) || std::isinf(clip))
+      value_error("optimizer: expected a clip norm of at least 0 (0 for none), got ", clip);
+  if ((rule.clip_norm > 0) + (rule.global_clip_norm > 0) + (value > 0) > 1)
+    value_error("optimizer: expected at most one of clip_norm, global_clip_norm and clip_value,",
+                " got ", rule.clip_norm, ", ", rule.global_clip_norm, " and ", value);
+  if (rule.accumulation_steps < 1)
+    value_error("optimizer: expected accumulation_steps >= 1, got ", rule.accumulation_steps);
+  if (!(rule.average_momentum >= 0 && rule.average_momentum <= 1))
+    value_error("optimizer: expected average_momentum in [0,1], got ", rule.average_momentum);
+}
+
 }  // namespace
 
 State::State(Device& device, const Graph& graph) : device_(device) {
   const auto& parameters = graph.parameters();
-  offsets_.resize(parameters.size());
-  for (bool trainable : {true, false}) {
-    for (std::size_t i = 0; i < parameters.size(); ++i) {
-      if (parameters[i].trainable != trainable) continue;
-      offsets_[i] = total_;
-      total_ += (parameters[i].shape.elements() + kAlignment - 1) / kAlignment * kAlignment;
-      checked_multiply(total_, sizeof(float), "state");
-    }
-    if (trainable) trainable_ = total_;
-  }
   for (const Parameter& parameter : parameters) shapes_.push_back(parameter.shape);
+  offsets_.resize(parameters.size());
+  groups_ = grouped(parameters);
+  for (const UpdateGroup& group : groups_)
+    for (int id : group.parameters) place(id);
+  trainable_ = total_;
+  for (std::size_t i = 0; i < parameters.size(); ++i)
+    if (!parameters[i].trainable) place(static_cast<int>(i));
   parameters_ = zeros(device, total_);
+}
+
+void State::place(int id) {
+  offsets_[id] = total_;
+  total_ += aligned(shapes_[id].elements());
+  checked_multiply(total_, sizeof(float), "state");
 }
 
 void State::check_fits(const Graph& graph) const {
@@ -66,6 +105,26 @@ float* State::slot(int slot, int id) const {
   return floats(slots_) + slot * trainable_ + offsets_[id];
 }
 
+int State::slots() const {
+  return has_update_
+             ? optimizer_slots(rule_.optimizer) + rule_.average + (rule_.accumulation_steps > 1)
+             : 0;
+}
+
+int State::average_slot() const {
+  return has_update_ && rule_.average ? optimizer_slots(rule_.optimizer) : -1;
+}
+
+int State::gradient_sum_slot() const {
+  return has_update_ && rule_.accumulation_steps > 1 ? slots() - 1 : -1;
+}
+
+const char* State::slot_name(int slot) const {
+  if (slot == average_slot()) return "average";
+  if (slot == gradient_sum_slot()) return "gradient_sum";
+  return optimizer_slot_name(rule_.optimizer, slot);
+}
+
 void State::get(const float* device_data, float* out, std::int64_t count) const {
   device_.read(device_data, out, static_cast<std::size_t>(count) * sizeof(float));
 }
@@ -80,21 +139,13 @@ void State::allocate_gradients() {
   ++version_;
 }
 
-void State::set_optimizer(const OptimizerSpec& spec, float clip_norm, float global_clip_norm) {
-  check_optimizer(spec);
-  for (float clip : {clip_norm, global_clip_norm})
-    if (!(clip >= 0) || std::isinf(clip))
-      value_error("optimizer: expected a clip norm of at least 0 (0 for none), got ", clip);
-  if (clip_norm > 0 && global_clip_norm > 0)
-    value_error("optimizer: expected at most one of clip_norm and global_clip_norm, got ",
-                clip_norm, " and ", global_clip_norm);
+void State::set_update(const UpdateRule& rule) {
+  check_rule(rule);
   allocate_gradients();
-  slots_ = zeros(device_, checked_multiply(trainable_, optimizer_slots(spec), "optimizer state"));
-  spec_ = spec;
-  clip_norm_ = clip_norm;
-  global_clip_norm_ = global_clip_norm;
-  has_optimizer_ = true;
-  updates = 0;
+  rule_ = rule;
+  has_update_ = true;
+  slots_ = zeros(device_, checked_multiply(trainable_, slots(), "optimizer state"));
+  batches = 0;
   ++version_;
 }
 

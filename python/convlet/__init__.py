@@ -28,7 +28,14 @@ if TYPE_CHECKING:
         utils,
     )
     from convlet.layers import Input
-    from convlet.models import Model, NonFiniteError, Prediction, Sequential, load_model
+    from convlet.models import (
+        Model,
+        NonFiniteError,
+        Prediction,
+        Sequential,
+        fine_tune,
+        load_model,
+    )
     from convlet.utils import set_random_seed
 
 _SUBMODULES = (
@@ -52,6 +59,7 @@ _HOMES = {
     "NonFiniteError": "models",
     "Prediction": "models",
     "Sequential": "models",
+    "fine_tune": "models",
     "load_model": "models",
     "set_random_seed": "utils",
 }
@@ -67,6 +75,7 @@ __all__ = [
     "callbacks",
     "data",
     "datasets",
+    "fine_tune",
     "initializers",
     "layers",
     "load_model",

@@ -165,6 +165,8 @@ class Graph:
         trainable: bool = True,
         l1: float = 0.0,
         l2: float = 0.0,
+        rate_scale: float = 1.0,
+        weight_decay: bool = True,
     ) -> int: ...
     def node(
         self,
@@ -188,7 +190,8 @@ class State:
     def slot_names(self) -> list[str]: ...
     def get_slot(self, slot: int, parameter: int) -> F32: ...
     def set_slot(self, slot: int, parameter: int, values: F32) -> None: ...
-    updates: int
+    batches: int  # trained on since set_optimizer
+    updates: int  # made of them
 
 class Plan:
     """A graph compiled for a largest batch. Runs with the GIL released."""

@@ -447,6 +447,50 @@ class TerminateOnNaN(Callback):
             self.model.stop_training = True
 
 
+class SwapEMAWeights(Callback):
+    """Evaluates and predicts with the running average of the weights, which an optimizer with
+    use_ema=True keeps: weights and average change places for the time of a validation or an
+    evaluate or predict that is given this callback.
+
+    Args:
+        swap_on_epoch: they change places at the end of each epoch already, before the callbacks
+            that come after this one, and back at the start of the next: a ModelCheckpoint then
+            saves a model that predicts with the averaged weights.
+    """
+
+    def __init__(self, swap_on_epoch: bool = False):
+        super().__init__()
+        self.swap_on_epoch = bool(swap_on_epoch)
+
+    def _swap(self, wanted: bool) -> None:
+        optimizer = self.model.optimizer
+        if optimizer is None or not optimizer.use_ema:
+            raise ValueError(
+                "SwapEMAWeights: expected a model whose optimizer has use_ema=True, got "
+                f"{optimizer if optimizer is None else optimizer.name}"
+            )
+        self.model._engine().use_average(wanted)
+
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        self._swap(False)
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        if self.swap_on_epoch:
+            self._swap(True)
+
+    def on_test_begin(self, logs: Logs | None = None) -> None:
+        self._swap(True)
+
+    def on_test_end(self, logs: Logs | None = None) -> None:
+        self._swap(False)
+
+    def on_predict_begin(self, logs: Logs | None = None) -> None:
+        self._swap(True)
+
+    def on_predict_end(self, logs: Logs | None = None) -> None:
+        self._swap(False)
+
+
 class LambdaCallback(Callback):
     """A callback from functions: LambdaCallback(on_epoch_end=lambda epoch, logs: ...)."""
 
@@ -486,5 +530,6 @@ __all__: Sequence[str] = [
     "LearningRateScheduler",
     "ModelCheckpoint",
     "ReduceLROnPlateau",
+    "SwapEMAWeights",
     "TerminateOnNaN",
 ]

@@ -50,40 +50,95 @@ void add_clip(Builder& builder, int id, const std::string& layer, std::int64_t c
   };
 }
 
-void add_optimizer(Builder& builder, State& state, int first) {
+// The sum of the gradients since the last update: this batch's are added.
+void add_to_sum(Builder& builder, State& state, int first) {
+  BufferId g = builder.parameter_gradient(first);
+  Step& step = builder.step("add", "gradient_sum");
+  step.reads = {g};
+  step.bind = [&state, first, g](const Binding& at) -> Run {
+    return [kernel = at.kernels.add, n = state.trainable_elements(), data = at[g],
+            sum = state.slot(state.gradient_sum_slot(), first)](Context& context) {
+      kernel(context, n, sum, data, sum);
+    };
+  };
+}
+
+// The gradients become the mean of the sum, which is cleared.
+void add_mean_of_sum(Builder& builder, State& state, int first) {
+  BufferId g = builder.parameter_gradient(first);
+  Step& step = builder.step("scale", "gradient_sum");
+  step.writes = {g};
+  step.bind = [&state, first, g](const Binding& at) -> Run {
+    const float share = 1.0f / static_cast<float>(state.update().accumulation_steps);
+    return [=, &state, kernel = at.kernels.scale, n = state.trainable_elements(), data = at[g],
+            sum = state.slot(state.gradient_sum_slot(), first)](Context& context) {
+      kernel(context, n, share, 0.0f, sum, data);
+      state.device().clear(sum, static_cast<std::size_t>(n) * sizeof(float));
+    };
+  };
+}
+
+void add_optimizer(Builder& builder, State& state, const UpdateGroup& group) {
+  const int first = group.parameters[0];
   Step& step = builder.step("optimizer", "");
-  step.reads = {builder.parameter(first), builder.parameter_gradient(first)};
-  step.writes = {builder.parameter(first)};
-  step.bind = [&state, first](const Binding& at) -> Run {
+  for (int id : group.parameters) {
+    step.reads.push_back(builder.parameter_gradient(id));
+    step.writes.push_back(builder.parameter(id));
+  }
+  step.bind = [&state, group, first](const Binding& at) -> Run {
+    OptimizerSpec spec = state.update().optimizer;
+    spec.rate_scale = group.rate_scale;
+    if (!group.weight_decay) spec.weight_decay = 0.0f;
     std::vector<float*> slots;
-    for (int slot = 0; slot < state.slots(); ++slot) slots.push_back(state.slot(slot, first));
-    return [kernel = at.kernels.optimizer, n = state.trainable_elements(), spec = state.optimizer(),
-            update = at.update, p = state.parameter(first), g = state.gradient(first),
-            slots](Context& context) { kernel(context, n, spec, update, p, g, slots.data()); };
+    for (int slot = 0; slot < optimizer_slots(spec); ++slot)
+      slots.push_back(state.slot(slot, first));
+    return [=, kernel = at.kernels.optimizer, n = group.elements, update = at.update,
+            p = state.parameter(first), g = state.gradient(first)](Context& context) {
+      kernel(context, n, spec, update, p, g, slots.data());
+    };
+  };
+}
+
+void add_average(Builder& builder, State& state, int first) {
+  BufferId p = builder.parameter(first);
+  Step& step = builder.step("weight_average", "");
+  step.reads = {p};
+  step.bind = [&state, first, p](const Binding& at) -> Run {
+    return [kernel = at.kernels.weight_average, n = state.trainable_elements(), update = at.update,
+            data = at[p], average = state.slot(state.average_slot(), first)](Context& context) {
+      kernel(context, n, update, data, average);
+    };
   };
 }
 
 }  // namespace
 
+void lower_gradients(Builder& builder, State& state) {
+  for (const UpdateGroup& group : state.groups())
+    for (int id : group.parameters)
+      if (!builder.parameter_has_gradient(id)) add_clear(builder, state.device(), id);
+  if (state.gradient_sum_slot() >= 0 && !state.groups().empty())
+    add_to_sum(builder, state, state.groups()[0].parameters[0]);
+}
+
 void lower_update(Builder& builder, State& state) {
   builder.set_phase("update");
-  const std::vector<Parameter>& parameters = builder.graph.parameters();
-  std::vector<int> trainable;  // in the order of the flat buffers, which the first one begins
-  for (std::size_t id = 0; id < parameters.size(); ++id)
-    if (parameters[id].trainable) trainable.push_back(static_cast<int>(id));
-  if (trainable.empty()) return;
-
-  for (int id : trainable)
-    if (!builder.parameter_has_gradient(id)) add_clear(builder, state.device(), id);
-  for (int id : trainable)
-    if (parameters[id].l1 != 0 || parameters[id].l2 != 0) add_regularizer(builder, id);
-  if (state.clip_norm() > 0)
-    for (int id : trainable)
-      add_clip(builder, id, parameters[id].name, parameters[id].shape.elements(),
-               state.clip_norm());
-  if (state.global_clip_norm() > 0)
-    add_clip(builder, trainable[0], "", state.trainable_elements(), state.global_clip_norm());
-  add_optimizer(builder, state, trainable[0]);
+  if (state.groups().empty()) return;
+  const int first = state.groups()[0].parameters[0];  // where the flat buffers begin
+  const UpdateRule& rule = state.update();
+  if (rule.accumulation_steps > 1) add_mean_of_sum(builder, state, first);
+  for (const UpdateGroup& group : state.groups()) {
+    for (int id : group.parameters) {
+      const Parameter& parameter = builder.graph.parameters()[id];
+      if (parameter.l1 != 0 || parameter.l2 != 0) add_regularizer(builder, id);
+      if (rule.clip_norm > 0)
+        add_clip(builder, id, parameter.name, parameter.shape.elements(), rule.clip_norm);
+    }
+  }
+  if (rule.global_clip_norm > 0)
+    add_clip(builder, first, "", state.trainable_elements(), rule.global_clip_norm);
+  for (const UpdateGroup& group : state.groups()) add_optimizer(builder, state, group);
+  if (rule.average) add_average(builder, state, first);
 }
 
 }  // namespace convlet

@@ -76,6 +76,11 @@ class Layer:
     """Base of all layers: a name, attributes and, once built, weights. A layer computes nothing; it
     is lowered to nodes of a graph, which a plan runs.
 
+    Attributes:
+        learning_rate_scale: the factor of the optimizer's learning rate for this layer's weights,
+            1.0 at first; in a model inside a model the factors of both are multiplied. A change
+            takes effect at the next compile, and is saved with the model.
+
     Args:
         name: unique in a model; made from the class name ("conv2d", "conv2d_1") when None.
         trainable: whether training updates the weights. A change takes effect at the next compile.
@@ -109,6 +114,7 @@ class Layer:
             if input_shape is None
             else arguments.sample_shape(self.owner, "input_shape", input_shape)
         )
+        self._learning_rate_scale = 1.0
         self.built = False
         self._nodes: list[weakref.ref[Node]] = []
         self._variables: list[Variable] = []
@@ -117,6 +123,17 @@ class Layer:
     def owner(self) -> str:
         """How errors name this layer: "Conv2D 'conv2d_1'"."""
         return f"{type(self).__name__} {self.name!r}"
+
+    @property
+    def learning_rate_scale(self) -> float:
+        return self._learning_rate_scale
+
+    @learning_rate_scale.setter
+    def learning_rate_scale(self, value: float) -> None:
+        number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+        if not number or not 0 <= value < np.inf:
+            raise arguments.expected(self.owner, "learning_rate_scale", "a number >= 0", value)
+        self._learning_rate_scale = float(value)
 
     # What a subclass defines.
 

@@ -22,6 +22,8 @@ def _describe_layer(layer: Layer, seen: dict[int, int]) -> Config:
         return {"shared": seen[id(layer)]}
     seen[id(layer)] = len(seen)
     entry: Config = {"class": type(layer).__name__, "auto_named": layer.auto_named}
+    if layer.learning_rate_scale != 1.0:
+        entry["learning_rate_scale"] = layer.learning_rate_scale
     if type(layer) is Sequential:
         first = layer.inputs[0].node.layer
         entry["name"] = layer.name
@@ -94,6 +96,7 @@ def _rebuild_layer(entry: Config, seen: list[Layer | None]) -> Layer:
     else:
         raise ValueError(f"expected one of convlet's layers {sorted(REGISTRY)}, got {kind!r}")
     layer.auto_named = bool(entry["auto_named"])
+    layer.learning_rate_scale = entry.get("learning_rate_scale", 1.0)
     seen[number] = layer
     return layer
 

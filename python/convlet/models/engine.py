@@ -17,16 +17,20 @@ class Engine:
     """The compiled side of a model. One plan per mode: it takes any batch up to its capacity and is
     made anew when a larger one comes. The lock makes calls from several threads take turns."""
 
-    def __init__(self, model: Any, device: str, seed: int):
+    def __init__(self, model: Any, device: str, seed: int, optimizer: Any = None):
         self.graph = _core.Graph()
-        lowering = Lowering(self.graph, model.trainable)
+        groups = {} if optimizer is None else {"decays": optimizer.decays}
+        lowering = Lowering(self.graph, model.trainable, model.learning_rate_scale, **groups)
         inputs = [lowering.input(t.name, t.sample_shape) for t in model.inputs]
         for value in model.lower_network(lowering, inputs):
             lowering.output(value)
         self.parameters = lowering.parameters
+        if optimizer is not None:
+            optimizer.check_exclusions([parameter.name for parameter in self.parameters])
         self.device = device
         self.state = _core.State(self.graph, device)
         self.lock = threading.RLock()
+        self.averaged = False
         self._seed = seed
         self._plans: dict[str, tuple[int, Any]] = {}
         self._losses: list[dict[str, Any]] = []
@@ -39,6 +43,7 @@ class Engine:
         self._losses, self._metrics = losses, metrics
         self._plans = {mode: plan for mode, plan in self._plans.items() if mode == "predict"}
         optimizer.bind(self.state)
+        self.averaged = False
 
     def plan(self, mode: str, batch: int) -> Any:
         """A plan for batches of up to ``batch`` samples."""
@@ -76,6 +81,8 @@ class Engine:
         learning_rate: float = 0.0,
     ) -> NDArray[np.float64]:
         """A train or test step on the rows ``indices``: [total, losses..., metrics...]."""
+        if mode == "train":
+            self.use_average(False)
         plan = self.plan(mode, max(capacity, len(indices)))
         self.claim()
         return plan.run(inputs, targets, weights, indices, learning_rate)
@@ -99,6 +106,36 @@ class Engine:
                 results = plan.predict([x[rows] for x in inputs])
             for output, result in zip(outputs, results, strict=True):
                 output[rows] = result
+
+    # The running average of the trainable weights, where the optimizer keeps one. ``averaged`` says
+    # whether it is in the weights' place at the moment, and they in its.
+
+    def use_average(self, wanted: bool) -> None:
+        """Lets weights and average change places, if need be. Before the first update there is no
+        average, and nothing happens."""
+        with self.lock:
+            if wanted == self.averaged or self.state.updates == 0:
+                return
+            self.claim()
+            slot = self.state.slot_names().index("average")
+            for parameter in self.parameters:
+                if parameter.trainable:
+                    average = self.state.get_slot(slot, parameter.id)
+                    self.state.set_slot(slot, parameter.id, self.state.get(parameter.id))
+                    self.state.set(parameter.id, average)
+            self.averaged = wanted
+
+    def keep_average(self) -> None:
+        """The weights become their average."""
+        with self.lock:
+            self.use_average(True)
+            if not self.averaged:
+                return
+            slot = self.state.slot_names().index("average")
+            for parameter in self.parameters:
+                if parameter.trainable:
+                    self.state.set_slot(slot, parameter.id, self.state.get(parameter.id))
+            self.averaged = False
 
     # The optimizer's slots, for saving.
 

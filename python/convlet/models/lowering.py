@@ -1,6 +1,6 @@
 """From a model's layers to the compiled module's graph."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -21,11 +21,22 @@ class Parameter:
 
 class Lowering:
     """Adds nodes to a ``_core.Graph`` and remembers which parameter is which weight. A layer that
-    is called twice gives two nodes with one set of parameters."""
+    is called twice gives two nodes with one set of parameters.
 
-    def __init__(self, graph: Any, trainable: bool = True):
+    Args:
+        trainable, rate_scale: of the model that is lowered; those of its layers come on top.
+        decays: whether the optimizer's weight decay applies to a weight of a name.
+    """
+
+    def __init__(
+        self,
+        graph: Any,
+        trainable: bool = True,
+        rate_scale: float = 1.0,
+        decays: Callable[[str, Variable], bool] = lambda name, variable: True,
+    ):
         self.graph = graph
-        self._trainable = trainable
+        self._trainable, self._rate_scale, self._decays = trainable, rate_scale, decays
         self._parameters: dict[int, Parameter] = {}
         self._scopes: list[Layer] = []
 
@@ -59,11 +70,19 @@ class Lowering:
                     trainable,
                     0.0 if penalty is None else penalty.l1,
                     0.0 if penalty is None else penalty.l2,
+                    self._scale_of(layer),
+                    self._decays(name, variable),
                 ),
                 trainable,
             )
             self._parameters[id(variable)] = known
         return known.id
+
+    def _scale_of(self, layer: Layer) -> float:
+        scale = self._rate_scale * layer.learning_rate_scale
+        for scope in self._scopes:
+            scale *= scope.learning_rate_scale
+        return scale
 
     def node(
         self,

@@ -4,7 +4,7 @@ tensors   "weights/<layer>/<weight>", "optimizer/<slot>/<layer>/<weight>"
 metadata  "convlet": JSON {"format", "convlet_version", "kind": "model" or "weights", and for a
 model
           "architecture", "seed", "class_names", "preprocessing", "training" (null, or the
-          arguments of compile and the count of updates)}
+          arguments of compile and the count of batches)}
 
 Nothing in a file is executed or imported: layers come from a fixed registry.
 """
@@ -118,7 +118,8 @@ def _describe_training(model: Model) -> dict[str, Any]:
         "loss_weights": weights,
         "metrics": watched,
         "precision": model.precision,
-        "updates": int(engine.state.updates),
+        "batches": int(engine.state.batches),
+        "averaged": engine.averaged,
     }
 
 
@@ -200,7 +201,8 @@ def _resume(
     }
     _check_tensors({n: t.shape for n, t in engine.slots().items()}, found, f"{where}: optimizer")
     engine.set_slots(found)
-    engine.state.updates = int(training["updates"])
+    engine.state.batches = int(training["batches"])
+    engine.averaged = bool(training["averaged"])
 
 
 def load_weights(model: Model, path: Any) -> None:

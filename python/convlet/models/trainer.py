@@ -112,8 +112,9 @@ class Trainer:
 
     def _engine(self) -> Engine:
         if self._engine_ is None:
-            engine = Engine(self, self.device, self.seed)
             compilation = self._compilation
+            optimizer = None if compilation is None else compilation.optimizer
+            engine = Engine(self, self.device, self.seed, optimizer)
             if compilation is not None:
                 engine.configure(
                     compilation.optimizer, compilation.loss_specs(), compilation.metric_specs()
@@ -199,7 +200,7 @@ class Trainer:
             validation_split: this share of the samples is held out: shuffled by the model's seed
                 and, for classes, stratified (a departure from Keras, which takes the last ones).
             validation_data: (x, y), (x, y, sample_weight) or an iterable of batches.
-            shuffle: a new order each epoch, decided by the model's seed and its count of updates.
+            shuffle: a new order each epoch, decided by the model's seed and its count of batches.
             class_weight: {class: factor of the loss of its samples}, 1 for classes not named.
             sample_weight: (N,) factors of the samples' losses; a list or dict for several outputs.
             steps_per_epoch: batches in an epoch, for endless iterables.
@@ -258,6 +259,8 @@ class Trainer:
             display.finish(logs)
             if self.stop_training:
                 break
+        if self.optimizer.use_ema:
+            self._engine().keep_average()
         every.call("on_train_end", logs)
         return self.history
 
@@ -307,9 +310,9 @@ class Trainer:
         engine, compilation = self._engine(), self._compiled_for("fit")
         hooks = callbacks.wants("on_train_batch_end", "on_batch_end")
         begin_hooks = callbacks.wants("on_train_batch_begin", "on_batch_begin")
-        # The count of updates goes into the key: each epoch has its own order, and a model that was
+        # The count of batches goes into the key: each epoch has its own order, and a model that was
         # saved and loaded goes on with the order it would have had.
-        order = generator(self.seed, engine.state.updates) if shuffle else None
+        order = generator(self.seed, engine.state.batches) if shuffle else None
         meter = Meter(compilation)
         for step, (samples, rows) in enumerate(batches.epoch(order)):
             if begin_hooks:
@@ -345,6 +348,8 @@ class Trainer:
                 rate,
             )
             meter.update(result, samples, rows, lambda i: engine.output(mode, i))
+            if mode == "train" and self.optimizer.average_is_due(engine.state.batches):
+                engine.keep_average()
         return result
 
     def _blame(self, engine: Engine, epoch: int, step: int, loss: float) -> str:

@@ -1,148 +1,11 @@
 """Optimizers, with Keras' names, arguments and defaults. They describe an update; the plan applies
 it (formulas in csrc/ops/optimizer.h) and the model's state keeps the momenta."""
 
-import math
-from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from convlet.optimizers import schedules
+from convlet.optimizers.base import Optimizer, Rate
 from convlet.optimizers.schedules import LearningRateSchedule
-
-Rate = float | LearningRateSchedule | Callable[[int], float]
-
-
-class Optimizer:
-    """Base.
-
-    Args:
-        learning_rate: a number, a schedule of ``convlet.optimizers.schedules``, or any function
-            from the number of updates made so far to a rate.
-        weight_decay: p -= learning_rate * weight_decay * p before the update (decoupled).
-        clipnorm: the gradient of each weight is scaled down to at most this norm.
-        global_clipnorm: all gradients together are scaled down to at most this norm.
-
-    Raises:
-        ValueError: for a number out of its range, and for what convlet does not have (clipvalue,
-            use_ema, loss scaling, gradient accumulation).
-    """
-
-    kind: str
-    default_rate = 0.001
-
-    def __init__(
-        self,
-        learning_rate: Rate | None = None,
-        *,
-        weight_decay: float | None = None,
-        clipnorm: float | None = None,
-        clipvalue: float | None = None,
-        global_clipnorm: float | None = None,
-        name: str | None = None,
-        **others: Any,
-    ):
-        self.name = type(self).__name__ if name is None else name
-        for argument, value in {"clipvalue": clipvalue, **others}.items():
-            known = argument in ("clipvalue", "loss_scale_factor", "gradient_accumulation_steps")
-            known = known or argument.startswith("ema_") or argument in ("use_ema", "amsgrad")
-            if not known:
-                raise TypeError(f"{self.name}: unexpected argument {argument!r}")
-            if value not in (None, False) and argument not in ("ema_momentum",):
-                raise ValueError(
-                    f"{self.name}: {argument}: expected {None if value is not True else False}, "
-                    f"got {value!r}: convlet does not have it (clipnorm and global_clipnorm it has)"
-                )
-        if clipnorm is not None and global_clipnorm is not None:
-            raise ValueError(
-                f"{self.name}: expected clipnorm or global_clipnorm, got both "
-                f"({clipnorm!r} and {global_clipnorm!r})"
-            )
-        self.weight_decay = self._number("weight_decay", weight_decay or 0.0)
-        self.clipnorm = self._number("clipnorm", clipnorm, optional=True)
-        self.global_clipnorm = self._number("global_clipnorm", global_clipnorm, optional=True)
-        self._state: Any = None  # of the model that is being trained
-        self._rate: Any = None
-        self._set_rate(self.default_rate if learning_rate is None else learning_rate)
-
-    def _number(
-        self, argument: str, value: Any, below: float = math.inf, optional: bool = False
-    ) -> Any:
-        if optional and value is None:
-            return None
-        if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
-            raise ValueError(f"{self.name}: {argument}: expected a number, got {value!r}")
-        if not 0 <= value < below or (optional and value == 0):
-            limits = f"in [0, {below:g})" if below < math.inf else f"{'>' if optional else '>='} 0"
-            raise ValueError(f"{self.name}: {argument}: expected a number {limits}, got {value!r}")
-        return float(value)
-
-    def _set_rate(self, value: Any) -> None:
-        if isinstance(value, dict):
-            cls = schedules.NAMES.get(value.get("class", ""))
-            if cls is None:
-                raise ValueError(
-                    f"{self.name}: learning_rate: expected a schedule of "
-                    f"{sorted(schedules.NAMES)}, got {value!r}"
-                )
-            value = cls(**value.get("config", {}))
-        if callable(value):
-            self._rate = value
-        else:
-            self._rate = self._number("learning_rate", value)
-
-    @property
-    def iterations(self) -> int:
-        """How many updates the model that this optimizer trains has had."""
-        return 0 if self._state is None else int(self._state.updates)
-
-    @property
-    def learning_rate(self) -> float:
-        """The rate of the next update. It can be set at any time, unless it follows a schedule."""
-        return float(self._rate(self.iterations)) if callable(self._rate) else self._rate
-
-    @learning_rate.setter
-    def learning_rate(self, value: Rate) -> None:
-        if isinstance(self._rate, LearningRateSchedule):
-            raise TypeError(
-                f"{self.name}: learning_rate: it follows a {type(self._rate).__name__}; "
-                "compile with a number to set it by hand"
-            )
-        self._set_rate(value)
-
-    lr = learning_rate
-
-    def bind(self, state: Any) -> None:
-        """Tells the state which update it shall make; its momenta become zero."""
-        spec = self.spec()
-        spec["weight_decay"] = self.weight_decay
-        spec["clip_norm"] = self.clipnorm or 0.0
-        spec["global_clip_norm"] = self.global_clipnorm or 0.0
-        state.set_optimizer(spec)
-        self._state = state
-
-    def spec(self) -> dict[str, Any]:
-        """The plan's description of the update, without what every optimizer has."""
-        raise NotImplementedError
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments. A learning rate that is a plain function cannot be written
-        down: the rate of the moment stands for it."""
-        rate: Any = self.learning_rate
-        if type(self._rate).__name__ in schedules.NAMES:
-            rate = {"class": type(self._rate).__name__, "config": self._rate.get_config()}
-        return {
-            "learning_rate": rate,
-            "weight_decay": self.weight_decay,
-            "clipnorm": self.clipnorm,
-            "global_clipnorm": self.global_clipnorm,
-            "name": self.name,
-        }
-
-    @property
-    def rate_is_writable(self) -> bool:
-        """Whether get_config holds the learning rate exactly."""
-        return not callable(self._rate) or type(self._rate).__name__ in schedules.NAMES
 
 
 class SGD(Optimizer):
@@ -276,11 +139,15 @@ def get(identifier: Any) -> Optimizer:
         return identifier
     if isinstance(identifier, type) and issubclass(identifier, Optimizer):
         return identifier()
-    name, config = identifier, {}
+    name, config, exempt = identifier, {}, []
     if isinstance(identifier, dict):
         name, config = identifier.get("class"), identifier.get("config", {})
+        exempt = identifier.get("exempt_from_weight_decay", [])
     if isinstance(name, str) and name.lower() in NAMES:
-        return NAMES[name.lower()](**config)
+        optimizer = NAMES[name.lower()](**config)
+        if exempt:
+            optimizer.exclude_from_weight_decay(var_names=exempt)
+        return optimizer
     raise ValueError(
         f"optimizer: expected one of {sorted(NAMES)} or an object of convlet.optimizers, "
         f"got {identifier!r}"
@@ -288,8 +155,11 @@ def get(identifier: Any) -> Optimizer:
 
 
 def serialize(optimizer: Optimizer) -> dict[str, Any]:
-    """{"class", "config"}, from which ``get`` makes it again."""
-    return {"class": type(optimizer).__name__, "config": optimizer.get_config()}
+    """{"class", "config"}, from which ``get`` makes it again; "exempt_from_weight_decay" too where
+    weights are."""
+    entry = {"class": type(optimizer).__name__, "config": optimizer.get_config()}
+    exempt = optimizer.exempt_from_weight_decay
+    return entry | ({"exempt_from_weight_decay": exempt} if exempt else {})
 
 
 __all__ = [
