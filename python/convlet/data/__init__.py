@@ -1,15 +1,21 @@
-"""From files and arrays to what a model takes: preprocessing, sources of samples, splits."""
+"""From files and arrays to what a model takes: preprocessing, sources, splits, batches."""
 
+from convlet.data.dataset import ImageDataset
 from convlet.data.preprocessing import Preprocessing
+from convlet.data.sampling import BalancedSampler, balanced_weights
 from convlet.data.shift import ShiftedBatches
-from convlet.data.sources import Source, open_source
+from convlet.data.sources import Source, Task, open_source
 from convlet.data.split import assign_parts, stratified_split
 
 __all__ = [
+    "BalancedSampler",
+    "ImageDataset",
     "Preprocessing",
     "ShiftedBatches",
     "Source",
+    "Task",
     "assign_parts",
+    "balanced_weights",
     "open_source",
     "stratified_split",
 ]

@@ -157,3 +157,21 @@ def peek(iterable: Any, owner: str) -> tuple[Any, Any]:
         yield from iterator
 
     return again(), first[0]
+
+
+def balanced(owner: str, class_weight: str, y: Any) -> dict[int, float]:
+    """The weights that class_weight="balanced" stands for, from all labels y."""
+    from convlet.data.sampling import balanced_weights
+
+    if class_weight != "balanced":
+        raise ValueError(
+            f"{owner}: class_weight: expected a dict, None or 'balanced', got {class_weight!r}"
+        )
+    known = y is not None and not isinstance(y, (list, tuple, dict))
+    labels = class_labels(np.asarray(y)) if known else None
+    if labels is None or not len(labels):
+        raise ValueError(
+            f"{owner}: class_weight: 'balanced': expected class labels in y, or an ImageDataset "
+            "with labels in x"
+        )
+    return balanced_weights(labels, int(labels.max()) + 1)

@@ -13,12 +13,14 @@ from convlet.models.batches import (
     ArrayBatches,
     Batches,
     IterableBatches,
+    balanced,
     is_arrays,
     peek,
     split_rows,
 )
 from convlet.models.compilation import Compilation
 from convlet.models.data import DataAdapter, Rows, Samples
+from convlet.models.datasets import is_dataset, matched, remember
 from convlet.models.display import EpochDisplay
 from convlet.models.engine import Engine, resolve_device
 from convlet.models.meter import Meter
@@ -152,6 +154,10 @@ class Trainer:
         )
         if steps is not None:
             steps = arguments.integer(owner, "steps", steps)
+        if isinstance(class_weight, str):
+            class_weight = balanced(
+                owner, class_weight, getattr(x, "labels", None) if y is None else y
+            )
         if is_arrays(x):
             samples = self._adapter(owner, x).samples(x, y, sample_weight, class_weight)
             if len(samples) == 0:
@@ -163,8 +169,13 @@ class Trainer:
             )
         if y is not None or sample_weight is not None:
             raise ValueError(f"{owner}: y: expected None when x gives batches (x, y), got data")
-        x, first = peek(x, owner) if not self.built else (x, None)
+        if is_dataset(x):
+            x, first = matched(self, x, owner), x.example
+        else:
+            x, first = peek(x, owner) if not self.built else (x, None)
         adapter = self._adapter(owner, first)
+        if is_dataset(x) and owner == "fit":
+            remember(self, x)
         return IterableBatches(adapter, x, class_weight, steps)
 
     # Training.
@@ -180,7 +191,7 @@ class Trainer:
         validation_split: float = 0.0,
         validation_data: Any = None,
         shuffle: bool = True,
-        class_weight: dict[int, float] | None = None,
+        class_weight: dict[int, float] | str | None = None,
         sample_weight: Any = None,
         initial_epoch: int = 0,
         steps_per_epoch: int | None = None,
@@ -192,7 +203,9 @@ class Trainer:
 
         Args:
             x: uint8, integer or float arrays (N, ...); a list or dict for several inputs; or an
-                iterable of batches (x, y) or (x, y, sample_weight), passed over once an epoch.
+                iterable of batches (x, y) or (x, y, sample_weight), passed over once an epoch. A
+                convlet.data.ImageDataset gives the model its class names and preprocessing; where
+                it has some, the labels are aligned by name.
             y: the targets, as the loss wants them; a list or dict for several outputs.
             batch_size: samples per update; the last batch of an epoch may be smaller.
             verbose: 0 silent, 1 a progress bar, 2 a line per epoch, "auto" 1 on a terminal,
@@ -201,7 +214,8 @@ class Trainer:
                 and, for classes, stratified (a departure from Keras, which takes the last ones).
             validation_data: (x, y), (x, y, sample_weight) or an iterable of batches.
             shuffle: a new order each epoch, decided by the model's seed and its count of batches.
-            class_weight: {class: factor of the loss of its samples}, 1 for classes not named.
+            class_weight: {class: factor of the loss of its samples}, 1 for classes not named;
+                "balanced" lets every class weigh the same.
             sample_weight: (N,) factors of the samples' losses; a list or dict for several outputs.
             steps_per_epoch: batches in an epoch, for endless iterables.
 
@@ -439,7 +453,8 @@ class Trainer:
         """The outputs for x, in inference mode (no dropout).
 
         Args:
-            x: arrays as in fit, or an iterable of batches x or (x, ...).
+            x: arrays as in fit, or an iterable of batches x or (x, ...). Of an ImageDataset, the
+                images in the order of its file_paths, without augmentation.
 
         Returns:
             float32 (N, ...); a list or dict of arrays for several outputs. N = 0 gives (0, ...).
@@ -453,6 +468,8 @@ class Trainer:
             outputs = self._predict_arrays(x, batch_size)
         else:
             parts = []
+            if is_dataset(x):
+                x = matched(self, x, "predict").in_order()
             for step, batch in enumerate(x):
                 if steps is not None and step >= steps:
                     break
