@@ -44,7 +44,17 @@ ATTENTIONS = [
     (1, 70, 300, 1, 17, 33, False),
     (2, 99, 66, 3, 16, 64, True),
 ]
-FAMILIES = ("conv2d", "dense", "pool2d", "activation", "loss", "optimizer", "dropout", "attention")
+FAMILIES = (
+    "conv2d",
+    "dense",
+    "pool2d",
+    "activation",
+    "loss",
+    "optimizer",
+    "dropout",
+    "attention",
+    "augment",
+)
 
 
 def cases(family):
@@ -188,6 +198,25 @@ def _attention(integers, floats, rng):
         )
         yield f"dropped {name}", partial(_core.attention, q, k, v, *dropped, None), False
         yield f"backward {name}", partial(_core.attention_backward, dy, q, k, v, *dropped), False
+
+
+def _augment(integers, floats, rng):
+    geometry = {"rotation_low": -30.0, "rotation_high": 30.0, "zoom_h_low": 0.7, "zoom_w_low": 0.7}
+    colour = {"brightness_low": 0.5, "contrast_low": 0.5, "channel_shift_high": 9.0}
+    for channels in (1, 2, 3, 4, 6):
+        for height, width in ((1, 1), (1, 19), (17, 5), (40, 33)):
+            x = rng.integers(0, 256, (3, height, width, channels)).astype(np.uint8)
+            for fill in ("constant", "nearest", "reflect", "wrap"):
+                name = f"{channels} channels of {height}x{width}, {fill}"
+                for kind, settings in (("geometry", geometry), ("colour", geometry | colour)):
+                    call = partial(_augment_call, settings | {"fill": fill}, x)
+                    yield f"{kind} {name}", call, False
+                shifts = {"shift_h_low": -9, "shift_h_whole": 1, "flip_horizontal": 0.5}
+                yield f"shift {name}", partial(_augment_call, shifts | {"fill": fill}, x), True
+
+
+def _augment_call(settings, x):
+    return _core.augment(settings, x, None, None, 3, 5, None, None, "float32", None)
 
 
 def differences(isa, family):

@@ -134,6 +134,23 @@ def torch_conv2d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, group
     return nhwc(torch.nn.functional.conv2d(x, w, bias, stride, 0, dilation, groups))
 
 
+WORD = np.uint64(0xFFFFFFFF)
+
+
+def philox(key, stream, index):
+    """Philox4x32-10 (Salmon et al. 2011) of the counters (stream, index[i]): (len(index), 4)."""
+    low = lambda x: np.uint64(x) & WORD  # noqa: E731
+    high = lambda x: np.uint64(x) >> np.uint64(32)  # noqa: E731
+    k0, k1 = low(key), high(key)
+    c0, c1 = low(index), high(index)
+    c2, c3 = np.full_like(c0, low(stream)), np.full_like(c0, high(stream))
+    for _ in range(10):
+        p0, p1 = np.uint64(0xD2511F53) * c0, np.uint64(0xCD9E8D57) * c2
+        c0, c1, c2, c3 = high(p1) ^ c1 ^ k0, low(p1), high(p0) ^ c3 ^ k1, low(p0)
+        k0, k1 = low(k0 + np.uint64(0x9E3779B9)), low(k1 + np.uint64(0xBB67AE85))
+    return np.stack([c0, c1, c2, c3], axis=1)
+
+
 # Shapes for hypothesis: mostly small and odd, now and then one that crosses a vector or a tile.
 sizes = st.one_of(st.integers(1, 9), st.sampled_from(AWKWARD))
 channels = st.one_of(st.integers(1, 9), st.sampled_from((16, 17, 31, 33, 66)))

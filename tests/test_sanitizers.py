@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 OPS = (
     "activation",
     "attention",
+    "augment",
     "conv2d",
     "core",
     "dense",

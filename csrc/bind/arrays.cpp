@@ -67,10 +67,11 @@ py::array array_argument(const char* op, const std::string& name, const py::obje
 }
 
 // The checks that `out` and arrays that are changed in place share.
-Output writable(const char* op, const std::string& name, const py::object& value) {
-  py::array array = array_argument(op, name, value, "float32");
-  if (dtype_of(array) != DType::float32)
-    type_error(op, ": expected ", name, " of dtype float32, got ",
+Output writable(const char* op, const std::string& name, const py::object& value,
+                DType dtype = DType::float32) {
+  py::array array = array_argument(op, name, value, name_of(dtype));
+  if (dtype_of(array) != dtype)
+    type_error(op, ": expected ", name, " of dtype ", name_of(dtype), ", got ",
                std::string(py::str(array.dtype())));
   if (!has_flags(array, kContiguous | kAligned))
     value_error(op, ": expected ", name, " to be C-contiguous, got strides ",
@@ -114,20 +115,21 @@ Input float_input(const char* op, const std::string& name, const py::object& val
   return array_input(op, name, value, layout, {DType::float32});
 }
 
-py::array new_array(const Shape& shape) {
-  return py::array(numpy_dtype(DType::float32),
-                   std::vector<py::ssize_t>(shape.begin(), shape.end()));
+namespace {
+
+py::array new_array_of(DType dtype, const Shape& shape) {
+  return py::array(numpy_dtype(dtype), std::vector<py::ssize_t>(shape.begin(), shape.end()));
 }
 
-Output float_output(const char* op, const py::object& out, const Shape& shape,
+Output output_array(const char* op, const py::object& out, DType dtype, const Shape& shape,
                     std::initializer_list<const Input*> apart,
                     std::initializer_list<const Input*> same) {
   if (out.is_none()) {
-    checked_multiply(shape.elements(op), size_of(DType::float32), op);
-    py::array array = new_array(shape);
+    checked_multiply(shape.elements(op), static_cast<std::int64_t>(size_of(dtype)), op);
+    py::array array = new_array_of(dtype, shape);
     return {array, static_cast<float*>(array.mutable_data())};
   }
-  Output output = writable(op, "out", out);
+  Output output = writable(op, "out", out, dtype);
   Shape got = shape_of(op, "out", output.array);
   if (got != shape) value_error(op, ": expected out of shape ", shape, ", got ", got);
 
@@ -142,6 +144,23 @@ Output float_output(const char* op, const py::object& out, const Shape& shape,
       value_error(op, ": expected out to be ", input->name, " itself or apart from it, got a part ",
                   "of its memory");
   return output;
+}
+
+}  // namespace
+
+py::array new_array(const Shape& shape) {
+  return new_array_of(DType::float32, shape);
+}
+
+Output float_output(const char* op, const py::object& out, const Shape& shape,
+                    std::initializer_list<const Input*> apart,
+                    std::initializer_list<const Input*> same) {
+  return output_array(op, out, DType::float32, shape, apart, same);
+}
+
+Output typed_output(const char* op, const py::object& out, DType dtype, const Shape& shape,
+                    std::initializer_list<const Input*> apart) {
+  return output_array(op, out, dtype, shape, apart, {});
 }
 
 Output float_in_place(const char* op, const std::string& name, const py::object& value) {

@@ -48,6 +48,10 @@ Output float_output(const char* op, const py::object& out, const Shape& shape,
                     std::initializer_list<const Input*> apart,
                     std::initializer_list<const Input*> same = {});
 
+// The same for another dtype, apart from the memory of all its inputs; data points to its values.
+Output typed_output(const char* op, const py::object& out, DType dtype, const Shape& shape,
+                    std::initializer_list<const Input*> apart);
+
 // An array that the op changes in place.
 Output float_in_place(const char* op, const std::string& name, const py::object& value);
 bool overlap(const void* a, std::size_t a_bytes, const void* b, std::size_t b_bytes);

@@ -82,6 +82,7 @@ PYBIND11_MODULE(_core, module) {
   bind_pool2d(module);
   bind_elementwise(module);
   bind_sequence(module);
+  bind_augment(module);
   bind_loss(module);
   bind_optimizer(module);
   bind_plan(module);

@@ -23,6 +23,7 @@
 #include "cpu/optimizer.h"
 #include "cpu/reduction.h"
 #include "cpu/rows.h"
+#include "cpu/augment.h"
 // clang-format on
 
 namespace convlet::CONVLET_ISA {
@@ -75,6 +76,8 @@ constexpr Kernels kTable = {
     clip_by_norm,
     accuracy,
     gather_rows,
+    augment_workspace,
+    augment,
     first_non_finite,
     fma_peak,
 };

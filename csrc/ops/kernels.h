@@ -9,6 +9,7 @@
 #include "core/tensor.h"
 #include "ops/activation.h"
 #include "ops/attention.h"
+#include "ops/augment.h"
 #include "ops/conv2d.h"
 #include "ops/dense.h"
 #include "ops/elementwise_loss.h"
@@ -161,6 +162,11 @@ struct Kernels {
   // have `count` elements of the given dtype.
   void (*gather_rows)(Context&, std::int64_t rows, std::int64_t count, const void* x, DType,
                       const std::int64_t* indices, float* y);
+
+  // augment.h. y may not overlap x.
+  std::size_t (*augment_workspace)(const AugmentShape&, int threads);
+  void (*augment)(Context&, const AugmentShape&, const AugmentSpec&, const AugmentRandom&,
+                  const AugmentBatch&, void* workspace);
 
   // The index of the first element that is NaN or infinite, or -1.
   void (*first_non_finite)(Context&, std::int64_t n, const float* x, std::int64_t* out);

@@ -150,6 +150,25 @@ def attention_backward(
 ) -> tuple[F32, F32, F32]: ...
 def add(a: F32, b: F32, out: F32 | None) -> F32: ...
 def multiply(a: F32, b: F32, out: F32 | None) -> F32: ...
+def augment(
+    settings: dict[str, Any],
+    x: Array,
+    rows: NDArray[np.int64] | None,
+    indices: NDArray[np.int64] | None,
+    seed: int,
+    epoch: int,
+    scale: F32 | None,
+    offset: F32 | None,
+    dtype: Literal["float32", "uint8"],
+    out: Array | None,
+) -> Array: ...
+def augment_draws(
+    settings: dict[str, Any],
+    image_shape: Sequence[int],
+    indices: NDArray[np.int64],
+    seed: int,
+    epoch: int,
+) -> list[dict[str, Any]]: ...
 def optimizer_update(
     spec: dict[str, Any], learning_rate: float, t: int, p: F32, g: F32, state: Sequence[F32]
 ) -> None: ...

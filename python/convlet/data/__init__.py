@@ -1,5 +1,6 @@
 """From files and arrays to what a model takes: preprocessing, sources, splits, batches."""
 
+from convlet.data.augmentation import Augmentation, AugmentedBatches
 from convlet.data.dataset import ImageDataset
 from convlet.data.preprocessing import Preprocessing
 from convlet.data.sampling import BalancedSampler, balanced_weights
@@ -10,6 +11,8 @@ from convlet.data.split import assign_parts, stratified_split
 __all__ = [
     "BalancedSampler",
     "ImageDataset",
+    "AugmentedBatches",
+    "Augmentation",
     "Preprocessing",
     "ShiftedBatches",
     "Source",

@@ -1,0 +1,154 @@
+// Augmentation of a batch of images, and the draws behind it.
+#include <pybind11/stl.h>
+
+#include <cmath>
+
+#include "bind/arrays.h"
+#include "bind/bind.h"
+#include "bind/run.h"
+
+namespace convlet::bind {
+
+namespace {
+
+constexpr const char* kOp = "augment";
+
+AugmentSpec spec_of(const py::dict& settings) {
+  AugmentSpec spec;
+  for (auto [key, value] : settings) {
+    const std::string name = py::str(key);
+    try {
+      if (name == "fill") {
+        spec.fill = fill_named(kOp, value.cast<std::string>());
+      } else if (name == "interpolation") {
+        spec.interpolation = interpolation_named(kOp, value.cast<std::string>());
+      } else if (name == "shift_h_choices") {
+        spec.shift_h_choices = value.cast<std::vector<double>>();
+      } else if (name == "shift_w_choices") {
+        spec.shift_w_choices = value.cast<std::vector<double>>();
+      } else {
+        set_number(kOp, spec, name, value.cast<double>());
+      }
+    } catch (const py::cast_error&) {
+      type_error(kOp, ": expected another type for ", name, ", got ", std::string(py::repr(value)));
+    }
+  }
+  return spec;
+}
+
+// int64 (N,) or None; each in [0, bound), or at least 0 where bound is 0.
+Input index_input(const char* name, const py::object& value, std::int64_t bound) {
+  Input input = array_input(kOp, name, value, "(N,)", {DType::int64});
+  const std::int64_t* data = input.tensor.as<std::int64_t>();
+  for (std::int64_t i = 0; i < input.shape()[0]; ++i)
+    if (data[i] < 0 || (bound > 0 && data[i] >= bound))
+      value_error(kOp, ": expected ", name, " in [0,", bound > 0 ? std::to_string(bound) : "2^63",
+                  "), got ", data[i], " at position ", i);
+  return input;
+}
+
+AugmentRandom random_of(std::uint64_t seed, std::uint64_t epoch) {
+  if (epoch >> 40) value_error(kOp, ": expected epoch in [0,2^40), got ", epoch);
+  return {seed, epoch, 0};
+}
+
+py::array augment(const py::dict& settings, const py::object& x_value, const py::object& rows_value,
+                  const py::object& indices_value, std::uint64_t seed, std::uint64_t epoch,
+                  const py::object& scale_value, const py::object& offset_value,
+                  const std::string& dtype, const py::object& out) {
+  const AugmentSpec spec = spec_of(settings);
+  const AugmentRandom random = random_of(seed, epoch);
+  if (dtype != "float32" && dtype != "uint8")
+    value_error(kOp, ": expected dtype \"float32\" or \"uint8\", got \"", dtype, '"');
+  const DType y_dtype = dtype == "uint8" ? DType::uint8 : DType::float32;
+  Input x = array_input(kOp, "x", x_value, "(N,H,W,C)", {DType::uint8, DType::float32});
+
+  // Copies of the rows and indices: they are checked once, whatever becomes of the caller's.
+  std::vector<std::int64_t> rows, indices;
+  auto numbers = [](const char* name, const py::object& value, std::int64_t bound,
+                    std::vector<std::int64_t>& to) -> const std::int64_t* {
+    if (value.is_none()) return nullptr;
+    Input input = index_input(name, value, bound);
+    const std::int64_t* first = input.tensor.as<std::int64_t>();
+    to.assign(first, first + input.shape()[0]);
+    to.reserve(1);  // never null
+    return to.data();
+  };
+  const std::int64_t M = x.shape()[0];
+  if (!rows_value.is_none() && M == 0 && py::len(rows_value) > 0)
+    value_error(kOp, ": expected rows of x, which is empty, got ", py::len(rows_value));
+  const std::int64_t* row_data = numbers("rows", rows_value, M, rows);
+  const std::int64_t N = row_data ? static_cast<std::int64_t>(rows.size()) : M;
+  const std::int64_t* index_data = numbers("indices", indices_value, 0, indices);
+  if (index_data)
+    expect_shape(kOp, "indices", "(N,)", {N}, {static_cast<std::int64_t>(indices.size())});
+  const AugmentShape shape = check_augment(kOp, x.shape(), N, spec);
+
+  std::vector<Input> factors;
+  auto factor = [&](const char* name, const py::object& value) -> const float* {
+    if (value.is_none()) return nullptr;
+    factors.push_back(float_input(kOp, name, value, "(C,)"));
+    expect_shape(kOp, name, "(C,)", {shape.C}, factors.back().shape());
+    return factors.back().f32();
+  };
+  const float* scale = factor("scale", scale_value);
+  const float* offset = factor("offset", offset_value);
+  Output y = typed_output(kOp, out, y_dtype, shape.y(), {&x});
+  const AugmentBatch batch{x.tensor.data, x.tensor.dtype, row_data, index_data,
+                           scale,         offset,         y.data,   y_dtype};
+  run([&](const Kernels& kernels,
+          int threads) { return kernels.augment_workspace(shape, threads); },
+      [&](const Kernels& kernels, Context& context, Workspace& workspace) {
+        kernels.augment(context, shape, spec, random, batch, workspace.data());
+      });
+  return y.array;
+}
+
+py::dict draw_dict(const AugmentDraw& draw) {
+  py::dict d;
+  d["flip_horizontal"] = draw.flip_horizontal;
+  d["flip_vertical"] = draw.flip_vertical;
+  d["rotation"] = draw.rotation;
+  d["shear"] = draw.shear;
+  d["shift_h"] = draw.shift_h;
+  d["shift_w"] = draw.shift_w;
+  d["zoom_h"] = draw.zoom_h;
+  d["zoom_w"] = draw.zoom_w;
+  d["window"] = py::make_tuple(draw.crop_top, draw.crop_left, draw.crop_height, draw.crop_width);
+  d["channel_shift"] = draw.channel_shift;
+  d["brightness"] = draw.brightness;
+  d["brightness_shift"] = draw.brightness_shift;
+  d["contrast"] = draw.contrast;
+  d["saturation"] = draw.saturation;
+  d["erased"] =
+      py::make_tuple(draw.erase_top, draw.erase_left, draw.erase_height, draw.erase_width);
+  d["matrix"] = std::vector<double>(draw.m, draw.m + 6);
+  return d;
+}
+
+py::list augment_draws(const py::dict& settings, const std::vector<std::int64_t>& image_shape,
+                       const py::object& indices_value, std::uint64_t seed, std::uint64_t epoch) {
+  const AugmentSpec spec = spec_of(settings);
+  const AugmentRandom random = random_of(seed, epoch);
+  Input indices = index_input("indices", indices_value, 0);
+  const Shape image = shape_argument(kOp, "image_shape", image_shape, "(H,W,C)");
+  const AugmentShape shape =
+      check_augment(kOp, image.with_front(indices.shape()[0]), indices.shape()[0], spec);
+  py::list draws;
+  for (std::int64_t n = 0; n < shape.N; ++n)
+    draws.append(draw_dict(draw_augment(
+        spec, shape, random, static_cast<std::uint64_t>(indices.tensor.as<std::int64_t>()[n]))));
+  return draws;
+}
+
+}  // namespace
+
+void bind_augment(py::module_& module) {
+  using py::arg;
+  module.def("augment", augment, arg("settings"), arg("x"), arg("rows"), arg("indices"),
+             arg("seed"), arg("epoch"), arg("scale"), arg("offset"), arg("dtype"), arg("out"));
+  module.def("augment_draws", augment_draws, arg("settings"), arg("image_shape"), arg("indices"),
+             arg("seed"), arg("epoch"));
+}
+
+}  // namespace convlet::bind
