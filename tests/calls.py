@@ -72,6 +72,13 @@ CALLS = {
     "add": ({"a": (f32(2, 5), None), "b": (f32(2, 5), None)}, {}),
     "multiply": ({"a": (f32(2, 5), None), "b": (f32(2, 5), None)}, {}),
 }
+CHANNELS = {name: (f32(4), "(C,)") for name in ("gamma", "beta", "mean", "var")}
+CALLS["batch_norm"] = ({"x": (f32(2, 3, 3, 4), None), **CHANNELS}, {})
+del CHANNELS["beta"]
+CALLS["batch_norm_backward"] = (
+    {"dy": (f32(2, 3, 3, 4), None), "x": (f32(2, 3, 3, 4), None), **CHANNELS},
+    {},
+)
 for name in ("relu", "sigmoid", "tanh", "relu6", "leaky_relu", "elu", "selu", "softplus"):
     CALLS[name] = ({"x": (f32(2, 5), None)}, {})
     CALLS[f"{name}_backward"] = ({"dy": (f32(2, 5), None), "y": (f32(2, 5), None)}, {})

@@ -54,6 +54,7 @@ FAMILIES = (
     "dropout",
     "attention",
     "augment",
+    "normalization",
 )
 
 
@@ -217,6 +218,26 @@ def _augment(integers, floats, rng):
 
 def _augment_call(settings, x):
     return _core.augment(settings, x, None, None, 3, 5, None, None, "float32", None)
+
+
+def _normalization(integers, floats, rng):
+    for shape in [*ROWS, (300, 66), (2, 5, 5, 130)]:
+        x, dy = 3 * floats(*shape) + 5, floats(*shape)
+        arrays = [rng.random(shape[-1], dtype=np.float32) for _ in range(4)]
+        gamma, _, *moments = arrays
+        for training in (True, False):
+            name, options = f"{shape} training={training}", {"training": training}
+            yield f"batch_norm {name}", partial(_batch_norm, x, arrays, training), False
+            yield (
+                f"batch_norm backward {name}",
+                partial(ops.batch_norm_backward, dy, x, gamma, *moments, **options),
+                False,
+            )
+
+
+def _batch_norm(x, arrays, training):
+    gamma, beta, mean, var = (a.copy() for a in arrays)
+    return ops.batch_norm(x, gamma, beta, mean, var, training=training), mean, var
 
 
 def differences(isa, family):

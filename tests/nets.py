@@ -63,6 +63,18 @@ class Net:
             parameters.append(self.parameter(units, scale=0.1))
         return self.node("dense", x, parameters=parameters, **attributes)
 
+    def batch_norm(self, x, scale=True, center=True, trainable=True, **attributes):
+        c = self.graph.shape(x)[-1]
+        parameters = []
+        for name, there in (("gamma", scale), ("beta", center), ("mean", True), ("var", True)):
+            if there:
+                train = trainable and name in ("gamma", "beta")
+                parameters.append(self.parameter(c, scale=0.3, trainable=train))
+                self.parameters[-1] += name in ("gamma", "var")
+        np.abs(self.parameters[-1], out=self.parameters[-1])
+        attributes |= {"scale": scale, "center": center}
+        return self.node("batch_norm", x, parameters=parameters, **attributes)
+
     def flatten(self, x):
         return self.node("reshape", x, shape=[int(np.prod(self.graph.shape(x)))])
 
@@ -98,6 +110,8 @@ class Net:
             if op == "dropout":
                 rate = attributes["rate"] if train else 0.0
                 y = _core.dropout(x[0], rate, seed, step, value, None) if rate else x[0]
+            elif op == "batch_norm":
+                y = batch_norm(x, p, attributes, train)
             else:
                 y = FORWARD[op](x, p, attributes)
             if op in ("conv2d", "dense") and activation:
@@ -111,7 +125,8 @@ class Net:
         output = self.outputs[spec.get("output", 0)]
         kind, logits = spec["kind"], spec.get("from_logits", False)
         smoothing = spec.get("label_smoothing", 0.0)
-        op, node_inputs, _, attributes, _ = next(n for n in self.nodes if n[-1] == output)
+        made_by = [node for node in self.nodes if node[-1] == output]
+        op, node_inputs, _, attributes, _ = made_by[0] if made_by else (None, (), (), {}, output)
         key = output
         if kind == "softmax_cross_entropy":
             if not logits:
@@ -220,6 +235,29 @@ def conv2d_backward(dy, x, p, y, attributes):
     return [dx], [dw, ops.conv2d_backward_bias(dy)][: len(p)]
 
 
+def batch_norm_arguments(p, attributes):
+    """(gamma, beta, moving mean, moving variance), None for what a node does not have."""
+    p = list(p)
+    gamma = p.pop(0) if attributes["scale"] else None
+    beta = p.pop(0) if attributes["center"] else None
+    return gamma, beta, *(moving.copy() for moving in p)
+
+
+def batch_norm(x, p, attributes, train):
+    options = {"training": train and attributes.get("training", True)}
+    options |= {k: attributes[k] for k in ("momentum", "epsilon") if k in attributes}
+    return ops.batch_norm(x[0], *batch_norm_arguments(p, attributes), **options)
+
+
+def batch_norm_backward(dy, x, p, y, attributes):
+    gamma, _, *moving = batch_norm_arguments(p, attributes)
+    options = {"training": attributes.get("training", True)}
+    options |= {k: attributes[k] for k in ("epsilon",) if k in attributes}
+    dx, dgamma, dbeta = ops.batch_norm_backward(dy, x[0], gamma, *moving, **options)
+    gradients = [dgamma] * attributes["scale"] + [dbeta] * attributes["center"]
+    return [dx], [*gradients, None, None]
+
+
 def multiply_backward(dy, x, p, y, attributes):
     shares = []
     for i in range(len(x)):
@@ -312,6 +350,7 @@ BACKWARD = {
         [],
     ),
     "activation": activation_backward,
+    "batch_norm": batch_norm_backward,
     "softmax": lambda dy, x, p, y, a: ([ops.softmax_backward(dy, y)], []),
     "log_softmax": lambda dy, x, p, y, a: ([ops.log_softmax_backward(dy, y)], []),
     "reshape": lambda dy, x, p, y, a: ([dy.reshape(x[0].shape)], []),

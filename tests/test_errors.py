@@ -16,6 +16,7 @@ ACTIVATIONS = [
 ]
 ARRAYS = [(op, name) for op, (arrays, _) in CALLS.items() for name in arrays]
 LAYOUTS = [(op, name) for op, name in ARRAYS if CALLS[op][0][name][1]]
+OPTIONAL = ("bias", "class_weight", "gamma", "beta")
 WITH_OUT = [op for op in CALLS if "out" in inspect.signature(getattr(ops, op)).parameters]
 
 
@@ -45,9 +46,7 @@ def test_not_an_array(op, name, value):
     fails(TypeError, op, name, "float32", type(value).__name__, **{name: value})
 
 
-@pytest.mark.parametrize(
-    ("op", "name"), [(o, n) for o, n in ARRAYS if n not in ("bias", "class_weight")]
-)
+@pytest.mark.parametrize(("op", "name"), [(o, n) for o, n in ARRAYS if n not in OPTIONAL])
 def test_none_for_a_required_array(op, name):
     fails(TypeError, op, name, "NoneType", **{name: None})
 
@@ -130,6 +129,12 @@ def test_too_many_axes():
         ("attention", "q", f32(2, 0, 6), ["at least 1", "(2,0,6)"]),
         ("attention", "v", f32(2, 4, 7), ["heads", "heads=2", "7 columns"]),
         ("attention_backward", "dy", f32(2, 5, 6), ["(2,5,8)", "(2,5,6)"]),
+        ("batch_norm", "x", f32(), ["C >= 1", "()"]),
+        ("batch_norm", "x", f32(2, 0), ["C >= 1", "(2,0)"]),
+        ("batch_norm", "gamma", f32(3), ["(C,)", "(4,)", "(3,)"]),
+        ("batch_norm", "var", f32(5), ["(C,)", "(4,)", "(5,)"]),
+        ("batch_norm_backward", "dy", f32(2, 3, 4), ["(2,3,3,4)", "(2,3,4)"]),
+        ("batch_norm_backward", "mean", f32(1), ["(C,)", "(4,)", "(1,)"]),
         ("add", "b", f32(2, 1), ["(2,5)", "(2,1)"]),
         ("multiply", "b", f32(5), ["(2,5)", "(5,)"]),
     ],
@@ -229,6 +234,14 @@ def options():
             yield op, "scale", value, TypeError
         for value in (None, 1, "yes"):
             yield op, "causal", value, TypeError
+    for op in ("batch_norm", "batch_norm_backward"):
+        yield op, "training", 1, TypeError
+        yield op, "epsilon", "1e-3", TypeError
+        for value in (0, -1e-3, 1e-60, 1e60, float("nan")):
+            yield op, "epsilon", value, ValueError
+    yield "batch_norm", "momentum", None, TypeError
+    for value in (-0.1, 1.1, float("nan")):
+        yield "batch_norm", "momentum", value, ValueError
     for value in (-0.1, 1.0, 2, float("nan")):
         yield "dropout", "rate", value, ValueError
     for value in ("0.5", None, True):
@@ -291,7 +304,7 @@ def test_out(op):
 
 # The input that `out` may be, where an op allows it.
 IN_PLACE = {
-    **dict.fromkeys((*ACTIVATIONS, "dropout", "softmax", "log_softmax"), ("x",)),
+    **dict.fromkeys((*ACTIVATIONS, "dropout", "softmax", "log_softmax", "batch_norm"), ("x",)),
     **{op: ("dy",) for op in CALLS if op.endswith("_backward") and "pool" not in op},
     "add": ("a", "b"),
     "multiply": ("a", "b"),

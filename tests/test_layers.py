@@ -362,6 +362,7 @@ def test_config_round_trip():
         layers.Concatenate(1),
         layers.ZeroPadding2D(((1, 2), (3, 4))),
         layers.Rescaling(2, offset=1),
+        layers.BatchNormalization(momentum=0.9, scale=False, beta_regularizer="l2"),
         layers.InputLayer((4, 5)),
     ]
     assert {type(layer).__name__ for layer in made} == set(layers.REGISTRY)

@@ -30,7 +30,7 @@ def every_layer():
     net = Net()
     x = net.node("scale", net.input(11, 10, 4), factor=0.5, offset=-0.25)
     x = net.conv2d(x, 8, groups=2, dilation=[2, 1], bias=False)
-    x = net.node("pad2d", x, pad=[1, 2, 0, 1])
+    x = net.batch_norm(net.node("pad2d", x, pad=[1, 2, 0, 1]), scale=False)
     x = net.conv2d(x, 16, groups=8, activation="gelu", padding="same")
     x = net.node("avg_pool2d", x, pool_size=[3, 2], stride=[2, 2], padding="same")
     x = net.node("dropout", x, rate=0.25)
@@ -89,7 +89,9 @@ def frozen():
     image = net.input(6, 6, 2)
     kernel = net.parameter(3, 3, 2, 4, trainable=False)
     x = net.node("conv2d", image, parameters=[kernel], activation="gelu")
+    x = net.batch_norm(x, training=False, epsilon=0.1)
     x = net.conv2d(x, 5, activation="relu")
+    x = net.batch_norm(x, training=False, trainable=False)
     x = net.flatten(x)
     x = net.node("dense", x, parameters=[net.parameter(20, 8, trainable=False)], activation="relu")
     net.output(net.node("softmax", net.dense(x, 4)))
@@ -181,6 +183,7 @@ def random_nets(draw):
             st.sampled_from(
                 ("conv2d", "conv2d", "dense", "activation", "add", "multiply", "concatenate")
                 + ("scale", "dropout", "max_pool2d", "avg_pool2d", "reshape", "softmax")
+                + ("batch_norm",)
             )
         )
         act = draw(st.sampled_from((None, *ACTIVATIONS)))
@@ -201,6 +204,11 @@ def random_nets(draw):
             y = net.node(op, x, rate=0.5)
         elif op == "softmax":
             y = net.node(op, x)
+        elif op == "batch_norm":
+            options = {
+                name: draw(st.booleans()) for name in ("scale", "center", "training", "trainable")
+            }
+            y = net.batch_norm(x, **options)
         elif op == "reshape":
             y = net.node(op, net.node(op, x, shape=[20 * shape(x)[-1]]), shape=list(shape(x)))
         else:

@@ -14,6 +14,7 @@ OPS = (
     "activation",
     "attention",
     "augment",
+    "batch_norm",
     "conv2d",
     "core",
     "dense",

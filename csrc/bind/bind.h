@@ -8,14 +8,15 @@
 
 namespace convlet::bind {
 
-void bind_linear(pybind11::module_& module);       // conv2d, dense, bias gradient
-void bind_pool2d(pybind11::module_& module);       // max and average pooling
-void bind_elementwise(pybind11::module_& module);  // activations, softmax, dropout, add, multiply
-void bind_sequence(pybind11::module_& module);     // attention
-void bind_augment(pybind11::module_& module);      // augmentation of images
-void bind_loss(pybind11::module_& module);         // softmax cross-entropy, elementwise losses
-void bind_optimizer(pybind11::module_& module);    // one update
-void bind_plan(pybind11::module_& module);         // Graph, State, Plan
+void bind_linear(pybind11::module_& module);         // conv2d, dense, bias gradient
+void bind_pool2d(pybind11::module_& module);         // max and average pooling
+void bind_elementwise(pybind11::module_& module);    // activations, softmax, dropout, add, multiply
+void bind_sequence(pybind11::module_& module);       // attention
+void bind_augment(pybind11::module_& module);        // augmentation of images
+void bind_loss(pybind11::module_& module);           // softmax cross-entropy, elementwise losses
+void bind_normalization(pybind11::module_& module);  // batch normalization
+void bind_optimizer(pybind11::module_& module);      // one update
+void bind_plan(pybind11::module_& module);           // Graph, State, Plan
 
 // ValueError that begins with `what` unless this build has a device of that name.
 Device& device_named(const char* what, const std::string& name);

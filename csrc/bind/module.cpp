@@ -84,6 +84,7 @@ PYBIND11_MODULE(_core, module) {
   bind_sequence(module);
   bind_augment(module);
   bind_loss(module);
+  bind_normalization(module);
   bind_optimizer(module);
   bind_plan(module);
 }

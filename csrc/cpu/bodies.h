@@ -15,6 +15,7 @@
 #include "cpu/peak.h"
 #include "cpu/pool2d.h"
 #include "cpu/softmax.h"
+#include "cpu/batch_norm.h"
 #include "cpu/softmax_cross_entropy.h"
 #include "cpu/elementwise_loss.h"
 #include "cpu/elementwise.h"
@@ -57,6 +58,13 @@ constexpr Kernels kTable = {
     attention_workspace,
     attention,
     attention_backward,
+    channel_statistics_workspace,
+    channel_statistics,
+    batch_norm_workspace,
+    batch_norm,
+    batch_norm_backward_workspace,
+    batch_norm_backward,
+    moving_average,
     softmax_cross_entropy,
     elementwise_loss,
     dropout,

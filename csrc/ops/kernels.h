@@ -10,6 +10,7 @@
 #include "ops/activation.h"
 #include "ops/attention.h"
 #include "ops/augment.h"
+#include "ops/batch_norm.h"
 #include "ops/conv2d.h"
 #include "ops/dense.h"
 #include "ops/elementwise_loss.h"
@@ -92,6 +93,25 @@ struct Kernels {
                              std::uint64_t stream, const float* dy, const float* q, const float* k,
                              const float* v, const float* y, const float* lse, float* dq, float* dk,
                              float* dv, void* workspace);
+  // The mean of each channel over N rows of C, and the biased variance; 0 and 0 for no rows.
+  std::size_t (*channel_statistics_workspace)(const RowsShape&);
+  void (*channel_statistics)(Context&, const RowsShape&, const float* x, float* mean,
+                             float* variance, void* workspace);
+
+  // batch_norm.h. gamma, beta and residual may be null; y may be x or residual.
+  std::size_t (*batch_norm_workspace)(const BatchNormShape&);
+  void (*batch_norm)(Context&, const BatchNormShape&, const BatchNormInputs&, float* y,
+                     void* workspace);
+  // Any output may be null; dx may be x, dy or y, and so may dresidual, but not the one that dx is.
+  // y may be null where there was no residual: it is then made again from x. The residual itself is
+  // not read.
+  std::size_t (*batch_norm_backward_workspace)(const BatchNormShape&);
+  void (*batch_norm_backward)(Context&, const BatchNormShape&, const BatchNormInputs&,
+                              const float* dy, const float* y, const BatchNormGradients&,
+                              void* workspace);
+
+  // average = momentum * average + (1 - momentum) * x, over n elements.
+  void (*moving_average)(Context&, std::int64_t n, double momentum, const float* x, float* average);
 
   // softmax_cross_entropy.h. labels: int32 (N,), -1 for an ignored row, or float32 (N,C).
   // class_weight (C) may be null. scale (N) may be null (1). loss (N) gets scale[n] * l[n]. dlogits

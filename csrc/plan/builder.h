@@ -1,6 +1,7 @@
 // Builder: what an op's lowering uses to add its steps to a Program. It knows which buffer holds
 // each value of the graph, and collects the gradients that flow back to it.
 #pragma once
+#include <functional>
 #include <utility>
 #include <vector>
 
@@ -67,6 +68,13 @@ class Builder {
   bool parameter_has_gradient(int id) const { return parameter_has_gradient_[id]; }
   BufferId parameter_gradient(int id) const { return parameter_gradients_[id]; }
 
+  // add() is called when the backward of all nodes is lowered: the steps that it adds run once for
+  // every batch whose loss is finite.
+  void after_batch(std::function<void(Builder&)> add) { batch_updates_.push_back(std::move(add)); }
+  void add_batch_updates() {
+    for (const auto& add : batch_updates_) add(*this);
+  }
+
   // A new last step; the caller fills in the rest of it.
   Step& step(const char* kernel, const std::string& layer);
   void set_phase(const char* phase) { phase_ = phase; }
@@ -80,6 +88,7 @@ class Builder {
   std::vector<BufferId> parameters_, parameter_gradients_;
   std::vector<std::vector<BufferId>> saved_;  // by node
   std::vector<bool> needs_gradient_, parameter_has_gradient_;
+  std::vector<std::function<void(Builder&)>> batch_updates_;
 };
 
 }  // namespace convlet

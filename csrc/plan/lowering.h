@@ -60,8 +60,8 @@ void lower_losses(Builder& builder, const std::vector<ResolvedLoss>& losses, con
 void lower_metrics(Builder& builder, const std::vector<ResolvedLoss>& losses,
                    const std::vector<MetricSpec>& metrics);
 void lower_penalties(Builder& builder);
-// After the backward of every node: gradients that no loss reaches, and what is added up over the
-// batches of one update.
+// After the backward of every node: gradients that no loss reaches, what is added up over the
+// batches of one update, and what nodes keep of every batch.
 void lower_gradients(Builder& builder, State& state);
 // The update: regularizers' gradients, clipping, the optimizer and the running average.
 void lower_update(Builder& builder, State& state);

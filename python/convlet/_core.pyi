@@ -169,6 +169,26 @@ def augment_draws(
     seed: int,
     epoch: int,
 ) -> list[dict[str, Any]]: ...
+def batch_norm(
+    x: F32,
+    gamma: F32 | None,
+    beta: F32 | None,
+    mean: F32 | None,
+    var: F32 | None,
+    training: bool,
+    momentum: float,
+    epsilon: float,
+    out: F32 | None,
+) -> F32: ...
+def batch_norm_backward(
+    dy: F32,
+    x: F32,
+    gamma: F32 | None,
+    mean: F32 | None,
+    var: F32 | None,
+    training: bool,
+    epsilon: float,
+) -> tuple[F32, F32, F32]: ...
 def optimizer_update(
     spec: dict[str, Any], learning_rate: float, t: int, p: F32, g: F32, state: Sequence[F32]
 ) -> None: ...

@@ -8,6 +8,7 @@ namespace convlet {
 extern const Lowering kConv2d, kDense;
 extern const Lowering kMaxPool2d, kAvgPool2d, kGlobalMaxPool2d, kGlobalAvgPool2d;
 extern const Lowering kActivation, kSoftmax, kLogSoftmax, kDropout;
+extern const Lowering kBatchNorm;
 extern const Lowering kReshape, kPad2d, kConcatenate;
 extern const Lowering kAdd, kMultiply, kScale;
 extern const Lowering kAttention;
@@ -17,7 +18,7 @@ namespace {
 const Lowering* const kTable[] = {
     &kConv2d,      &kDense,   &kMaxPool2d,  &kAvgPool2d, &kGlobalMaxPool2d, &kGlobalAvgPool2d,
     &kActivation,  &kSoftmax, &kLogSoftmax, &kDropout,   &kReshape,         &kPad2d,
-    &kConcatenate, &kAdd,     &kMultiply,   &kScale,     &kAttention,
+    &kConcatenate, &kAdd,     &kMultiply,   &kScale,     &kAttention,       &kBatchNorm,
 };
 
 std::string range(int least, int most) {

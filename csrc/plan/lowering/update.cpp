@@ -1,5 +1,5 @@
-// The end of a train step: regularizers' gradients, clipping, and the optimizer over the flat
-// buffers.
+// The end of a train step: what nodes keep of the batch, regularizers' gradients, clipping, and the
+// optimizer over the flat buffers.
 #include "plan/lowering.h"
 
 namespace convlet {
@@ -119,6 +119,8 @@ void lower_gradients(Builder& builder, State& state) {
       if (!builder.parameter_has_gradient(id)) add_clear(builder, state.device(), id);
   if (state.gradient_sum_slot() >= 0 && !state.groups().empty())
     add_to_sum(builder, state, state.groups()[0].parameters[0]);
+  builder.set_phase("update");
+  builder.add_batch_updates();
 }
 
 void lower_update(Builder& builder, State& state) {

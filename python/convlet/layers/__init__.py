@@ -6,6 +6,7 @@ from convlet.layers.base import Layer, SymbolicTensor
 from convlet.layers.convolution import Conv2D, DepthwiseConv2D
 from convlet.layers.core import Dense, Dropout, Input, InputLayer, Rescaling
 from convlet.layers.merging import Add, Concatenate, Multiply, add, concatenate, multiply
+from convlet.layers.normalization import BatchNormalization
 from convlet.layers.pooling import (
     AveragePooling2D,
     GlobalAveragePooling2D,
@@ -26,6 +27,7 @@ __all__ = [
     "Add",
     "AveragePooling2D",
     "AvgPool2D",
+    "BatchNormalization",
     "Concatenate",
     "Conv2D",
     "Convolution2D",
@@ -64,6 +66,7 @@ REGISTRY: dict[str, type[Layer]] = {
         Activation,
         Add,
         AveragePooling2D,
+        BatchNormalization,
         Concatenate,
         Conv2D,
         Dense,

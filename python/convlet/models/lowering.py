@@ -53,13 +53,16 @@ class Lowering:
     def shape(self, value: int) -> Shape:
         return tuple(self.graph.shape(value))
 
+    def trains(self, layer: Layer) -> bool:
+        """Whether the layer and all models that it is in are trainable."""
+        return self._trainable and all(part.trainable for part in (layer, *self._scopes))
+
     def parameter(self, layer: Layer, variable: Variable) -> int:
         """The parameter of a weight, added when it is met for the first time."""
         known = self._parameters.get(id(variable))
         if known is None:
             name = self._path(layer, variable.name)
-            trainable = self._trainable and variable.trainable and layer.trainable
-            trainable = trainable and all(scope.trainable for scope in self._scopes)
+            trainable = variable.trainable and self.trains(layer)
             penalty = variable.regularizer if trainable else None
             known = Parameter(
                 name,

@@ -59,6 +59,7 @@ from convlet.ops.linear import (
     dense_backward,
 )
 from convlet.ops.loss import mean_squared_error, sigmoid_cross_entropy, softmax_cross_entropy
+from convlet.ops.normalization import batch_norm, batch_norm_backward
 from convlet.ops.pool2d import avg_pool2d, avg_pool2d_backward, max_pool2d, max_pool2d_backward
 from convlet.ops.sequence import attention, attention_backward
 
@@ -68,6 +69,8 @@ __all__ = [
     "attention_backward",
     "avg_pool2d",
     "avg_pool2d_backward",
+    "batch_norm",
+    "batch_norm_backward",
     "conv2d",
     "conv2d_backward_bias",
     "conv2d_backward_input",

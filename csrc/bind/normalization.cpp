@@ -1,0 +1,156 @@
+// batch_norm and its gradient.
+#include "bind/arrays.h"
+#include "bind/bind.h"
+#include "bind/run.h"
+
+namespace convlet::bind {
+
+namespace {
+
+// One value per channel.
+Input channel_input(const char* op, const char* name, const py::object& value,
+                    std::int64_t channels) {
+  Input input = float_input(op, name, value, "(C,)");
+  expect_shape(op, name, "(C,)", {channels}, input.shape());
+  return input;
+}
+
+// The same, or no values at all for None.
+Input optional_input(const char* op, const char* name, const py::object& value,
+                     std::int64_t channels) {
+  if (value.is_none()) return {name, new_array({0}), {}};
+  return channel_input(op, name, value, channels);
+}
+
+// The memory of a moving average that the op changes, apart from the `others`.
+float* average_output(const char* op, const char* name, const py::object& value,
+                      std::initializer_list<const Input*> others) {
+  Output output = float_in_place(op, name, value);
+  for (const Input* other : others)
+    if (overlap(output.data, output.array.nbytes(), other->array.data(), other->array.nbytes()))
+      value_error(op, ": expected ", name, " to be apart from ", other->name,
+                  ", got arrays that share memory");
+  return output.data;
+}
+
+struct Statistics {
+  float *mean, *variance;
+};
+
+// The statistics of x in workspace.
+Statistics statistics_of(const Kernels& kernels, Context& context, const RowsShape& rows,
+                         const float* x, Workspace& workspace) {
+  Statistics of_x{workspace.take<float>(rows.C), workspace.take<float>(rows.C)};
+  void* space =
+      workspace.take<char>(static_cast<std::int64_t>(kernels.channel_statistics_workspace(rows)));
+  kernels.channel_statistics(context, rows, x, of_x.mean, of_x.variance, space);
+  return of_x;
+}
+
+std::size_t statistics_bytes(const Kernels& kernels, const RowsShape& rows) {
+  return 2 * Workspace::padded<float>(rows.C) + Workspace::padded<char>(static_cast<std::int64_t>(
+                                                    kernels.channel_statistics_workspace(rows)));
+}
+
+// Normalizes x by arrays that the caller gives.
+void normalize_by_given(const BatchNormShape& shape, const BatchNormInputs& inputs, float* y) {
+  run([&](const Kernels& kernels, int) { return kernels.batch_norm_workspace(shape); },
+      [&](const Kernels& kernels, Context& context, Workspace& workspace) {
+        kernels.batch_norm(context, shape, inputs, y, workspace.data());
+      });
+}
+
+// Normalizes x by its own statistics, which the averages follow unless they are null.
+void normalize_by_own(const BatchNormShape& shape, BatchNormInputs inputs, double momentum,
+                      float* mean, float* variance, float* y) {
+  RowsShape rows{shape.N, shape.C};
+  run([&](const Kernels& kernels,
+          int) { return statistics_bytes(kernels, rows) + kernels.batch_norm_workspace(shape); },
+      [&](const Kernels& kernels, Context& context, Workspace& workspace) {
+        Statistics of_x = statistics_of(kernels, context, rows, inputs.x, workspace);
+        inputs.mean = of_x.mean;
+        inputs.variance = of_x.variance;
+        void* space =
+            workspace.take<char>(static_cast<std::int64_t>(kernels.batch_norm_workspace(shape)));
+        kernels.batch_norm(context, shape, inputs, y, space);
+        if (!mean || shape.N == 0) return;
+        kernels.moving_average(context, shape.C, momentum, of_x.mean, mean);
+        kernels.moving_average(context, shape.C, momentum, of_x.variance, variance);
+      });
+}
+
+py::array batch_norm(const py::object& x_value, const py::object& gamma_value,
+                     const py::object& beta_value, const py::object& mean_value,
+                     const py::object& var_value, bool training, double momentum, double epsilon,
+                     const py::object& out) {
+  const char* op = "batch_norm";
+  Input x = float_input(op, "x", x_value, nullptr);
+  BatchNormShape shape = check_batch_norm(op, x.shape(), training, epsilon);
+  check_momentum(op, momentum);
+  Input gamma = optional_input(op, "gamma", gamma_value, shape.C);
+  Input beta = optional_input(op, "beta", beta_value, shape.C);
+  const bool averages = !training || !mean_value.is_none() || !var_value.is_none();
+  auto average_input = averages ? channel_input : optional_input;
+  Input mean = average_input(op, "mean", mean_value, shape.C);
+  Input var = average_input(op, "var", var_value, shape.C);
+  Output y = float_output(op, out, x.shape(), {&gamma, &beta, &mean, &var}, {&x});
+  BatchNormInputs inputs = {x.f32(), mean.f32(), var.f32(), gamma.f32(), beta.f32(), nullptr};
+  if (!training) {
+    normalize_by_given(shape, inputs, y.data);
+  } else if (!averages) {
+    normalize_by_own(shape, inputs, momentum, nullptr, nullptr, y.data);
+  } else {
+    float* new_mean = average_output(op, "mean", mean_value, {&x, &gamma, &beta});
+    float* new_var = average_output(op, "var", var_value, {&x, &gamma, &beta, &mean});
+    normalize_by_own(shape, inputs, momentum, new_mean, new_var, y.data);
+  }
+  return y.array;
+}
+
+// (dx, dgamma, dbeta)
+py::tuple batch_norm_backward(const py::object& dy_value, const py::object& x_value,
+                              const py::object& gamma_value, const py::object& mean_value,
+                              const py::object& var_value, bool training, double epsilon) {
+  const char* op = "batch_norm_backward";
+  Input dy = float_input(op, "dy", dy_value, nullptr);
+  Input x = float_input(op, "x", x_value, nullptr);
+  BatchNormShape shape = check_batch_norm(op, x.shape(), training, epsilon);
+  RowsShape rows{shape.N, shape.C};
+  expect_shape(op, "dy", "", x.shape(), dy.shape());
+  Input gamma = optional_input(op, "gamma", gamma_value, shape.C);
+  auto statistics_input = training ? optional_input : channel_input;
+  Input mean = statistics_input(op, "mean", mean_value, shape.C);
+  Input var = statistics_input(op, "var", var_value, shape.C);
+  Output dx = float_output(op, py::none(), x.shape(), {});
+  Output dgamma = float_output(op, py::none(), {shape.C}, {});
+  Output dbeta = float_output(op, py::none(), {shape.C}, {});
+  run(
+      [&](const Kernels& kernels, int) {
+        return statistics_bytes(kernels, rows) + kernels.batch_norm_backward_workspace(shape);
+      },
+      [&](const Kernels& kernels, Context& context, Workspace& workspace) {
+        BatchNormInputs inputs = {x.f32(), mean.f32(), var.f32(), gamma.f32(), nullptr, nullptr};
+        if (training) {
+          Statistics of_x = statistics_of(kernels, context, rows, x.f32(), workspace);
+          inputs.mean = of_x.mean;
+          inputs.variance = of_x.variance;
+        }
+        void* space = workspace.take<char>(
+            static_cast<std::int64_t>(kernels.batch_norm_backward_workspace(shape)));
+        kernels.batch_norm_backward(context, shape, inputs, dy.f32(), nullptr,
+                                    {dx.data, dgamma.data, dbeta.data, nullptr}, space);
+      });
+  return py::make_tuple(dx.array, dgamma.array, dbeta.array);
+}
+
+}  // namespace
+
+void bind_normalization(py::module_& module) {
+  using py::arg;
+  module.def("batch_norm", batch_norm, arg("x"), arg("gamma"), arg("beta"), arg("mean"), arg("var"),
+             arg("training"), arg("momentum"), arg("epsilon"), arg("out"));
+  module.def("batch_norm_backward", batch_norm_backward, arg("dy"), arg("x"), arg("gamma"),
+             arg("mean"), arg("var"), arg("training"), arg("epsilon"));
+}
+
+}  // namespace convlet::bind

@@ -1,0 +1,21 @@
+#include "ops/batch_norm.h"
+
+#include <cmath>
+
+namespace convlet {
+
+BatchNormShape check_batch_norm(const char* op, const Shape& x, bool training, double epsilon,
+                                Activation activation) {
+  if (x.rank() < 1 || x.back() < 1)
+    value_error(op, ": expected x (...,C) with C >= 1, got shape ", x);
+  if (!(static_cast<float>(epsilon) > 0 && std::isfinite(static_cast<float>(epsilon))))
+    value_error(op, ": expected a positive epsilon, got ", epsilon);
+  return {x.elements(op) / x.back(), x.back(), training, static_cast<float>(epsilon), activation};
+}
+
+void check_momentum(const char* op, double momentum) {
+  if (!(momentum >= 0 && momentum <= 1))
+    value_error(op, ": expected momentum in [0,1], got ", momentum);
+}
+
+}  // namespace convlet
