@@ -46,7 +46,8 @@ double mean_divisor(const SoftmaxCrossEntropyShape& shape, const std::int32_t* l
 py::object softmax_cross_entropy(const py::object& logits_value, const py::object& labels_value,
                                  const py::object& class_weight_value, double label_smoothing,
                                  std::optional<std::int64_t> ignore_index,
-                                 const std::string& reduction_name, bool return_grad) {
+                                 const std::string& reduction_name, bool return_grad,
+                                 float focal_gamma) {
   const char* op = "softmax_cross_entropy";
   Input logits = float_input(op, "logits", logits_value, "(N,C)");
   Input labels = array_input(op, "labels", labels_value, nullptr,
@@ -54,6 +55,8 @@ py::object softmax_cross_entropy(const py::object& logits_value, const py::objec
   SoftmaxCrossEntropyShape shape = check_softmax_cross_entropy(
       op, logits.shape(), labels.tensor, static_cast<float>(label_smoothing),
       ignore_index ? &*ignore_index : nullptr);
+  check_focal_gamma(op, focal_gamma);
+  shape.focal_gamma = focal_gamma;
   std::optional<Input> class_weight;
   if (!class_weight_value.is_none()) {
     class_weight = float_input(op, "class_weight", class_weight_value, "(C,)");
@@ -118,17 +121,24 @@ RowsShape rows_of(const Shape& shape, Reduction reduction) {
 
 py::object elementwise_loss(const std::string& kind_name, const py::object& prediction_value,
                             const py::object& target_value, double label_smoothing,
-                            const std::string& reduction_name, bool return_grad) {
-  ElementwiseLoss kind = elementwise_loss_named(kind_name);
+                            const std::string& reduction_name, bool return_grad, float focal_gamma,
+                            std::optional<float> focal_alpha) {
+  ElementwiseLossSpec spec;
+  spec.kind = elementwise_loss_named(kind_name);
   const char* op = kind_name.c_str();
-  bool logits = kind == ElementwiseLoss::sigmoid_cross_entropy;
+  bool logits = spec.kind == ElementwiseLoss::sigmoid_cross_entropy;
   const char* prediction_name = logits ? "logits" : "pred";
   const char* target_name = logits ? "targets" : "target";
   Input prediction = float_input(op, prediction_name, prediction_value, nullptr);
   Input target = float_input(op, target_name, target_value, nullptr);
   check_elementwise_loss(op, prediction.shape(), target.shape(), prediction_name, target_name);
-  if (!(label_smoothing >= 0 && label_smoothing <= 1))
-    value_error(op, ": expected label_smoothing in [0,1], got ", label_smoothing);
+  spec.label_smoothing = static_cast<float>(label_smoothing);
+  spec.focal_gamma = focal_gamma;
+  if (focal_alpha) {
+    spec.positive_weight = *focal_alpha;
+    spec.negative_weight = 1.0f - *focal_alpha;
+  }
+  check_elementwise_loss_spec(op, spec);
   Reduction reduction = reduction_named(op, reduction_name);
 
   RowsShape shape = rows_of(prediction.shape(), reduction);
@@ -151,9 +161,9 @@ py::object elementwise_loss(const std::string& kind_name, const py::object& pred
         double factor = reduction == Reduction::mean ? 1.0 / static_cast<double>(shape.N)
                                                      : static_cast<double>(shape.C);
         std::fill(scale, scale + shape.N, static_cast<float>(factor));
-        kernels.elementwise_loss(context, shape, kind, static_cast<float>(label_smoothing),
-                                 prediction.f32(), target.f32(), scale, reduced ? rows : loss.data,
-                                 gradient ? gradient->data : nullptr, nullptr);
+        kernels.elementwise_loss(context, shape, spec, prediction.f32(), target.f32(), scale,
+                                 reduced ? rows : loss.data, gradient ? gradient->data : nullptr,
+                                 nullptr);
         if (!reduced) return;
         kernels.sum(context, shape.N, rows, total);
         if (shape.N > 0 && shape.C > 0)
@@ -171,9 +181,10 @@ void bind_loss(py::module_& module) {
   using py::arg;
   module.def("softmax_cross_entropy", softmax_cross_entropy, arg("logits"), arg("labels"),
              arg("class_weight"), arg("label_smoothing"), arg("ignore_index"), arg("reduction"),
-             arg("return_grad"));
+             arg("return_grad"), arg("focal_gamma") = 0.0f);
   module.def("elementwise_loss", elementwise_loss, arg("kind"), arg("prediction"), arg("target"),
-             arg("label_smoothing"), arg("reduction"), arg("return_grad"));
+             arg("label_smoothing"), arg("reduction"), arg("return_grad"),
+             arg("focal_gamma") = 0.0f, arg("focal_alpha") = py::none());
 }
 
 }  // namespace convlet::bind

@@ -249,6 +249,14 @@ LossSpec loss_spec(const py::dict& values) {
       loss.label_smoothing = value.cast<float>();
     else if (name == "weight")
       loss.weight = value.cast<float>();
+    else if (name == "focal_gamma")
+      loss.focal_gamma = value.cast<float>();
+    else if (name == "positive_weight")
+      loss.positive_weight = value.cast<float>();
+    else if (name == "negative_weight")
+      loss.negative_weight = value.cast<float>();
+    else if (name == "skip_missing")
+      loss.skip_missing = value.cast<bool>();
     else
       value_error("Plan: unknown setting of a loss \"", name, '"');
   }

@@ -71,6 +71,53 @@ inline float cross_entropy_row(const CrossEntropyRow& row, float* dlogits, float
   return loss;
 }
 
+// Of -(1-p)^gamma log p, given log p: the value, and p times the derivative.
+struct FocalTerm {
+  V value, slope;
+};
+
+inline FocalTerm focal_term(V log_p, float gamma) {
+  const V rest = max(broadcast(1e-30f), zero() - expm1_negative(log_p));  // NaN passes
+  const V factor = exp(broadcast(gamma) * log(rest));
+  const V p_log_p = exp(log_p) * log_p;
+  return {zero() - factor * log_p, broadcast(gamma) * factor / rest * p_log_p - factor};
+}
+
+// The focal loss of a row. With h[c] = q[c] * slope[c]: dl/dz[j] = h[j] - p[j] sum_c h[c].
+inline float focal_row(const CrossEntropyRow& row, float gamma, float* dlogits, float* softmax) {
+  const float maximum = row_maximum(row.logits, row.C);
+  const float log_sum = logarithm(row_exponentials(row.logits, row.C, maximum, nullptr));
+  auto log_p = [&](std::int64_t c, auto lanes) {
+    return load(row.logits + c, lanes) - broadcast(maximum) - broadcast(log_sum);
+  };
+  float loss = 0.0f, total = 0.0f, at_label = 0.0f;
+  if (row.has_label()) {
+    const float label_log_p = row.logits[row.label] - maximum - log_sum;
+    const FocalTerm term = focal_term(broadcast(label_log_p), gamma);
+    loss = row.label_weight() * first_lane(term.value);
+    total = at_label = row.label_weight() * first_lane(term.slope);
+  }
+  if (row.has_spread()) {
+    loss += row_sum(row.C, [&](std::int64_t c, auto lanes) {
+      return row.spread(c, lanes) * focal_term(log_p(c, lanes), gamma).value;
+    });
+    total += row_sum(row.C, [&](std::int64_t c, auto lanes) {
+      return row.spread(c, lanes) * focal_term(log_p(c, lanes), gamma).slope;
+    });
+  }
+  if (!dlogits && !softmax) return row.scale * loss;
+  for_vectors(0, row.C, [&](std::int64_t c, auto lanes) {
+    const V logarithms = log_p(c, lanes), p = exp(logarithms);
+    if (softmax) store(softmax + c, p, lanes);
+    if (!dlogits) return;
+    V g = zero() - p * broadcast(total);
+    if (row.has_spread()) g = g + row.spread(c, lanes) * focal_term(logarithms, gamma).slope;
+    store(dlogits + c, broadcast(row.scale) * g, lanes);
+  });
+  if (dlogits && row.has_label()) dlogits[row.label] += row.scale * at_label;
+  return row.scale * loss;
+}
+
 inline void ignored_row(const CrossEntropyRow& row, float* dlogits, float* softmax) {
   if (softmax) softmax_row(row.logits, row.C, softmax);
   if (dlogits) clear(dlogits, row.C);
@@ -90,14 +137,15 @@ inline void softmax_cross_entropy(Context& context, const SoftmaxCrossEntropySha
                                  s.integer_labels ? nullptr : targets + at,
                                  s.integer_labels ? integers[n] : -1,
                                  s.label_smoothing,
-                                 scale ? scale[n] : 1.0f};
+                                 (scale ? scale[n] : 1.0f) * s.focal_alpha};
     float* d = dlogits ? dlogits + at : nullptr;
     float* p = probabilities ? probabilities + at : nullptr;
     if (s.integer_labels && integers[n] < 0) {
       ignored_row(row, d, p);
       loss[n] = 0.0f;
     } else {
-      loss[n] = cross_entropy_row(row, d, p);
+      loss[n] =
+          s.focal_gamma > 0.0f ? focal_row(row, s.focal_gamma, d, p) : cross_entropy_row(row, d, p);
     }
   });
 }

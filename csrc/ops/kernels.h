@@ -124,7 +124,7 @@ struct Kernels {
   // / C
   // * dl/dprediction. scale may be null (1), dprediction may be null or equal prediction. elements
   // (N,C), when not null, gets scale[n] * l[n,c].
-  void (*elementwise_loss)(Context&, const RowsShape&, ElementwiseLoss, float label_smoothing,
+  void (*elementwise_loss)(Context&, const RowsShape&, const ElementwiseLossSpec&,
                            const float* prediction, const float* target, const float* scale,
                            float* loss, float* dprediction, float* elements);
 

@@ -1,5 +1,6 @@
 #include "ops/softmax_cross_entropy.h"
 
+#include <cmath>
 #include <limits>
 
 namespace convlet {
@@ -23,6 +24,11 @@ void copy_labels(const char* op, const Tensor& labels, std::int64_t classes,
 }
 
 }  // namespace
+
+void check_focal_gamma(const char* op, float gamma) {
+  if (!(gamma >= 0 && std::isfinite(gamma)))
+    value_error(op, ": expected focal_gamma >= 0, got ", gamma);
+}
 
 SoftmaxCrossEntropyShape check_softmax_cross_entropy(const char* op, const Shape& logits,
                                                      const Tensor& labels, float label_smoothing,

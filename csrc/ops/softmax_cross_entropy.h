@@ -2,7 +2,8 @@
 //   integers  l[n] = -w[t]*[ (1-e) log p[t] + e/C sum_c (w[c]/w[t]) log p[c] ]   (torch's weighting
 //   of smoothing) probabilities  l[n] = -sum_c w[c] t'[c] log p[c],  t' = (1-e) t + e/C
 // with p = softmax(z), class weight w (1 when absent), label smoothing e. A row whose label equals
-// ignore_index has loss and gradient 0. dlogits = scale[n] * dl[n]/dz, from the same pass.
+// ignore_index has loss and gradient 0. In the focal form (Lin et al. 2017) -log p[c] becomes
+// -alpha (1 - p[c])^gamma log p[c]. dlogits = scale[n] * dl[n]/dz, from the same pass.
 #pragma once
 #include "core/tensor.h"
 
@@ -14,7 +15,12 @@ struct SoftmaxCrossEntropyShape {
   float label_smoothing;
   bool has_ignore_index;
   std::int64_t ignore_index;
+  float focal_gamma = 0.0f;  // 0: not focal
+  float focal_alpha = 1.0f;
 };
+
+// ValueError unless gamma is a number >= 0.
+void check_focal_gamma(const char* op, float gamma);
 
 // labels (N,) for integers, (N,C) for probabilities. ValueError for any other shape, or when
 // label_smoothing is outside [0,1].

@@ -19,10 +19,15 @@ ResolvedLoss resolve(const Graph& graph, std::size_t index, const LossSpec& spec
   if (spec.output < 0 || static_cast<std::size_t>(spec.output) >= graph.outputs().size())
     value_error(where, ": there is no output ", spec.output, " (the graph has ",
                 graph.outputs().size(), ")");
-  if (!(spec.label_smoothing >= 0 && spec.label_smoothing <= 1))
-    value_error(where, ": expected label_smoothing in [0,1], got ", spec.label_smoothing);
   ResolvedLoss loss;
   loss.spec = spec;
+  loss.elementwise = {ElementwiseLoss::sigmoid_cross_entropy,
+                      spec.label_smoothing,
+                      spec.focal_gamma,
+                      spec.positive_weight,
+                      spec.negative_weight,
+                      spec.skip_missing};
+  check_elementwise_loss_spec(where.c_str(), loss.elementwise);
   loss.output = loss.input = graph.outputs()[static_cast<std::size_t>(spec.output)];
   const Node* last = producer(graph, loss.output);
   if (spec.kind == "softmax_cross_entropy") {
@@ -42,16 +47,17 @@ ResolvedLoss resolve(const Graph& graph, std::size_t index, const LossSpec& spec
   if (spec.integer_labels)
     value_error(where, ": integer labels belong to softmax_cross_entropy only");
   if (spec.kind == "sigmoid_cross_entropy") {
-    loss.elementwise = ElementwiseLoss::sigmoid_cross_entropy;
+    loss.elementwise.kind = ElementwiseLoss::sigmoid_cross_entropy;
   } else if (spec.kind == "binary_cross_entropy") {
     // On probabilities the gradient vanishes or overflows where they round to 0 or 1; on logits
     // never.
     bool logits = spec.from_logits || is_sigmoid(last);
-    loss.elementwise =
+    loss.elementwise.kind =
         logits ? ElementwiseLoss::sigmoid_cross_entropy : ElementwiseLoss::binary_cross_entropy;
     if (logits && !spec.from_logits) loss.input = last->inputs[0];
   } else if (spec.kind == "mean_squared_error") {
-    loss.elementwise = ElementwiseLoss::mean_squared_error;
+    loss.elementwise.kind = ElementwiseLoss::mean_squared_error;
+    check_elementwise_loss_spec(where.c_str(), loss.elementwise);
   } else {
     value_error("losses[", index,
                 "]: expected one of softmax_cross_entropy, sigmoid_cross_entropy, ",

@@ -13,7 +13,7 @@ namespace convlet {
 struct ResolvedLoss {
   LossSpec spec;
   bool softmax = false;  // softmax_cross_entropy; else `elementwise`
-  ElementwiseLoss elementwise = ElementwiseLoss::mean_squared_error;
+  ElementwiseLossSpec elementwise;
   int output = -1;  // value id of the graph output
   int input = -1;   // value id that the kernel reads
 };

@@ -251,7 +251,7 @@ std::string Plan::Implementation::first_non_finite() {
       return concat("input '", graph.values()[graph.inputs()[i]].name, "'");
   std::vector<bool> seen(graph.parameters().size(), false);
   for (const BatchTarget& target : program.targets) {
-    if (!target.integer_labels && !is_finite(target.data))
+    if (!target.integer_labels && !target.skip_missing && !is_finite(target.data))
       return concat("targets of output '", target.output, "'");
     if (!is_finite(target.scale)) return concat("sample weights of output '", target.output, "'");
   }

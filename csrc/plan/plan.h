@@ -24,6 +24,10 @@ struct LossSpec {
   bool from_logits = false;
   float label_smoothing = 0.0f;
   float weight = 1.0f;
+  // Cross-entropies in their focal form: its gamma (0: not focal), and the factors of the terms of
+  // right and wrong answers; of softmax_cross_entropy only the first.
+  float focal_gamma = 0.0f, positive_weight = 1.0f, negative_weight = 1.0f;
+  bool skip_missing = false;  // a float target that is NaN counts for nothing; not for softmax
 };
 
 struct MetricSpec {

@@ -75,10 +75,11 @@ struct BatchTarget {
   std::string output;  // the name of the graph output it belongs to
   Shape shape;         // of the output, per sample; integer labels lack its last axis
   bool integer_labels = false;
-  std::int64_t classes = 0;  // of integer labels
-  std::int64_t rows = 1;     // rows of the loss kernel per sample
-  BufferId data = kNone;     // int32 labels or float32 values
-  BufferId scale = kNone;    // one float32 per row of the loss kernel: its weight / (n * rows)
+  std::int64_t classes = 0;   // of integer labels
+  bool skip_missing = false;  // NaN is a missing value
+  std::int64_t rows = 1;      // rows of the loss kernel per sample
+  BufferId data = kNone;      // int32 labels or float32 values
+  BufferId scale = kNone;     // one float32 per row of the loss kernel: its weight / (n * rows)
 };
 
 struct Program {

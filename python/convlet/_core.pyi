@@ -112,6 +112,7 @@ def softmax_cross_entropy(
     ignore_index: int | None,
     reduction: str,
     return_grad: bool,
+    focal_gamma: float = 0.0,
 ) -> Any: ...
 def elementwise_loss(
     kind: str,
@@ -120,6 +121,8 @@ def elementwise_loss(
     label_smoothing: float,
     reduction: str,
     return_grad: bool,
+    focal_gamma: float = 0.0,
+    focal_alpha: float | None = None,
 ) -> Any: ...
 def dropout(x: F32, rate: float, seed: int, step: int, stream: int, out: F32 | None) -> F32: ...
 def attention(

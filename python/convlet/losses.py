@@ -1,7 +1,9 @@
 """Losses, with Keras' names, arguments and numerics. A model computes them in its plan, fused with
 the softmax or sigmoid before them; called on arrays they run the same kernels.
 
-A loss is a mean over the batch: sum_n(weight_n * l_n) / N (Keras' "sum_over_batch_size").
+A loss is a mean over the batch: sum_n(weight_n * l_n) / N (Keras' "sum_over_batch_size"). Where
+labels are missing, which must be said (ignore_class, mask_missing), N counts the samples that have
+one.
 """
 
 from typing import Any
@@ -18,10 +20,17 @@ _EPSILON = np.float32(1e-7)  # Keras' epsilon: probabilities are clipped to [eps
 
 
 class Loss:
-    """Base. ``loss(y_true, y_pred, sample_weight=None)`` is the mean over a batch of arrays."""
+    """Base. ``loss(y_true, y_pred, sample_weight=None)`` is the mean over a batch of arrays.
+
+    Args:
+        mask_missing: targets that are NaN are missing: they count neither in the loss nor in the
+            metrics. A sample's loss is the mean over the values that it has; a class distribution
+            with a NaN is missing as a whole.
+    """
 
     kind: str  # the plan's name
     integer_labels = False
+    focal: tuple[Any, ...] = ()  # what the kernel takes last for a focal loss
 
     def __init__(
         self,
@@ -29,6 +38,7 @@ class Loss:
         from_logits: bool = False,
         label_smoothing: float = 0.0,
         reduction: str = "sum_over_batch_size",
+        mask_missing: bool = False,
     ):
         owner = type(self).__name__
         if reduction != "sum_over_batch_size":
@@ -44,6 +54,7 @@ class Loss:
         self.name = name
         self.from_logits = bool(from_logits)
         self.label_smoothing = float(label_smoothing)
+        self.mask_missing = bool(mask_missing)
 
     def __call__(
         self, y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | None = None
@@ -60,7 +71,8 @@ class Loss:
         return float(values.sum() / max(1, values.size))
 
     def call(self, y_true: ArrayLike, y_pred: ArrayLike) -> F32:
-        """The loss of each row, (N,)."""
+        """The loss of each row, (N,); where rows have no label, 0 for these, and for the others
+        what makes the mean over N the mean over the others."""
         predictions = np.ascontiguousarray(y_pred, np.float32)
         if predictions.ndim < 2:
             raise ValueError(f"{self.name}: y_pred: expected (N,C), got shape {predictions.shape}")
@@ -70,11 +82,29 @@ class Loss:
                 f"{self.name}: expected as many y_true as y_pred, "
                 f"got {len(targets)} and {len(predictions)}"
             )
-        return self.rows(targets, predictions)
+        targets, kept = self.mask(targets)
+        values = self.rows(targets, predictions)
+        if kept is None:
+            return values
+        share = np.float32(len(kept) / max(1, np.count_nonzero(kept)))
+        return np.where(kept, values * share, np.float32(0))
 
     def rows(self, targets: NDArray[Any], predictions: F32) -> F32:
-        """The loss of each row of targets that ``targets`` has checked."""
+        """The loss of each row of targets that ``mask`` gave."""
         raise NotImplementedError
+
+    def mask(self, targets: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        """Targets as the plan takes them, and which rows have a label (None: all), for targets that
+        ``targets`` gave."""
+        if not self.mask_missing:
+            return targets, None
+        missing = np.isnan(targets).reshape(len(targets), -1)
+        if not missing.any():
+            return targets, None
+        if self.kind != "softmax_cross_entropy":
+            return targets, ~missing.all(axis=1)
+        kept = ~missing.any(axis=1)
+        return np.where(kept.reshape(-1, *(1,) * (targets.ndim - 1)), targets, np.float32(0)), kept
 
     def targets(self, y: NDArray[Any], sample: Shape, owner: str) -> NDArray[Any]:
         """Checks targets for an output of shape (N, *sample) and gives them the dtype that a plan
@@ -88,10 +118,11 @@ class Loss:
             "integer_labels": self.integer_labels,
             "from_logits": self.from_logits,
             "label_smoothing": self.label_smoothing,
+            "skip_missing": self.mask_missing and self.kind != "softmax_cross_entropy",
         }
 
     def get_config(self) -> dict[str, Any]:
-        return {"name": self.name}
+        return {"name": self.name} | ({"mask_missing": True} if self.mask_missing else {})
 
 
 def like_output(loss: Loss, y: NDArray[Any], sample: Shape, owner: str) -> NDArray[Any]:
@@ -119,7 +150,8 @@ class SparseCategoricalCrossentropy(Loss):
 
     Args:
         from_logits: the predictions are logits, not probabilities.
-        ignore_class: a label whose rows count neither in the loss nor in its mean.
+        ignore_class: a label, such as -1, whose rows count neither in the loss nor in the metrics.
+        label_smoothing: e in [0, 1]: the label's probability is 1 - e + e / C, the others' e / C.
 
     Raises:
         ValueError: for a label outside [0, C) that is not ignore_class, with its position.
@@ -134,8 +166,10 @@ class SparseCategoricalCrossentropy(Loss):
         ignore_class: int | None = None,
         reduction: str = "sum_over_batch_size",
         name: str = "sparse_categorical_crossentropy",
+        *,
+        label_smoothing: float = 0.0,
     ):
-        super().__init__(name, from_logits, reduction=reduction)
+        super().__init__(name, from_logits, label_smoothing, reduction)
         if ignore_class is not None and not isinstance(ignore_class, (int, np.integer)):
             raise ValueError(
                 f"{name}: ignore_class: expected an integer or None, got {ignore_class!r}"
@@ -170,22 +204,21 @@ class SparseCategoricalCrossentropy(Loss):
 
     def rows(self, targets: NDArray[Any], predictions: F32) -> F32:
         logits = predictions if self.from_logits else _log_probabilities(predictions)
-        values = _core.softmax_cross_entropy(
-            logits, targets, None, 0.0, self.ignore_class, "none", False
+        return _core.softmax_cross_entropy(
+            logits, targets, None, self.label_smoothing, None, "none", False, *self.focal
         )
-        if self.ignore_class is not None:
-            kept = np.count_nonzero(targets != self.ignore_class)
-            values = values * np.float32(len(targets) / max(1, kept))
-        return values
 
-    def kept(self, labels: NDArray[Any]) -> NDArray[np.bool_] | None:
-        """Which rows count; None for all."""
-        return None if self.ignore_class is None else labels != self.ignore_class
+    def mask(self, targets: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        if self.ignore_class is None:
+            return targets, None
+        kept = targets != self.ignore_class
+        return np.where(kept, targets, 0).astype(np.int64), kept
 
     def get_config(self) -> dict[str, Any]:
         return {
             "from_logits": self.from_logits,
             "ignore_class": self.ignore_class,
+            "label_smoothing": self.label_smoothing,
             "name": self.name,
         }
 
@@ -211,6 +244,7 @@ class CategoricalCrossentropy(Loss):
     Args:
         from_logits: the predictions are logits, not probabilities.
         label_smoothing: e in [0, 1]: t becomes (1 - e) t + e / C.
+        mask_missing: targets that are NaN do not count; see Loss.
     """
 
     kind = "softmax_cross_entropy"
@@ -222,22 +256,23 @@ class CategoricalCrossentropy(Loss):
         axis: int = -1,
         reduction: str = "sum_over_batch_size",
         name: str = "categorical_crossentropy",
+        *,
+        mask_missing: bool = False,
     ):
-        super().__init__(name, from_logits, label_smoothing, reduction)
+        super().__init__(name, from_logits, label_smoothing, reduction, mask_missing)
         if axis != -1:
             raise ValueError(f"{name}: axis: expected -1, got {axis!r}")
 
     def rows(self, targets: NDArray[Any], predictions: F32) -> F32:
         logits = predictions if self.from_logits else _log_probabilities(predictions)
         return _core.softmax_cross_entropy(
-            logits, targets, None, self.label_smoothing, None, "none", False
+            logits, targets, None, self.label_smoothing, None, "none", False, *self.focal
         )
 
     def get_config(self) -> dict[str, Any]:
-        return {
+        return super().get_config() | {
             "from_logits": self.from_logits,
             "label_smoothing": self.label_smoothing,
-            "name": self.name,
         }
 
 
@@ -248,6 +283,7 @@ class BinaryCrossentropy(Loss):
     Args:
         from_logits: the predictions are logits, not probabilities.
         label_smoothing: e in [0, 1]: t becomes (1 - e) t + e / 2.
+        mask_missing: targets that are NaN do not count; see Loss.
     """
 
     def __init__(
@@ -257,8 +293,10 @@ class BinaryCrossentropy(Loss):
         axis: int = -1,
         reduction: str = "sum_over_batch_size",
         name: str = "binary_crossentropy",
+        *,
+        mask_missing: bool = False,
     ):
-        super().__init__(name, from_logits, label_smoothing, reduction)
+        super().__init__(name, from_logits, label_smoothing, reduction, mask_missing)
         if axis != -1:
             raise ValueError(f"{name}: axis: expected -1, got {axis!r}")
 
@@ -270,23 +308,160 @@ class BinaryCrossentropy(Loss):
         return _elementwise_rows(self, targets, predictions)
 
     def get_config(self) -> dict[str, Any]:
-        return {
+        return super().get_config() | {
             "from_logits": self.from_logits,
             "label_smoothing": self.label_smoothing,
-            "name": self.name,
         }
 
 
 class MeanSquaredError(Loss):
-    """The mean over the last axes of (y_pred - y_true)^2."""
+    """The mean over the last axes of (y_pred - y_true)^2.
+
+    Args:
+        mask_missing: targets that are NaN do not count; see Loss.
+    """
 
     kind = "mean_squared_error"
 
-    def __init__(self, reduction: str = "sum_over_batch_size", name: str = "mean_squared_error"):
-        super().__init__(name, reduction=reduction)
+    def __init__(
+        self,
+        reduction: str = "sum_over_batch_size",
+        name: str = "mean_squared_error",
+        *,
+        mask_missing: bool = False,
+    ):
+        super().__init__(name, reduction=reduction, mask_missing=mask_missing)
 
     def rows(self, targets: NDArray[Any], predictions: F32) -> F32:
         return _elementwise_rows(self, targets, predictions)
+
+
+class CategoricalFocalCrossentropy(CategoricalCrossentropy):
+    """-alpha sum_c t[c] (1 - p[c])^gamma log p[c]: a cross-entropy that turns to the samples that
+    are still hard (Lin et al. 2017, "Focal Loss for Dense Object Detection").
+
+    Args:
+        alpha: the factor of the whole loss.
+        gamma: how much easy samples lose, >= 0; with 0 and alpha 1 it is the cross-entropy.
+        from_logits, label_smoothing, mask_missing: see CategoricalCrossentropy.
+    """
+
+    def __init__(
+        self,
+        alpha: float = 0.25,
+        gamma: float = 2.0,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
+        axis: int = -1,
+        reduction: str = "sum_over_batch_size",
+        name: str = "categorical_focal_crossentropy",
+        *,
+        mask_missing: bool = False,
+    ):
+        super().__init__(
+            from_logits, label_smoothing, axis, reduction, name, mask_missing=mask_missing
+        )
+        self.alpha, self.gamma = _focal_numbers(name, alpha, gamma)
+        self.focal = (self.gamma,)
+
+    def rows(self, targets: NDArray[Any], predictions: F32) -> F32:
+        return np.float32(self.alpha) * super().rows(targets, predictions)
+
+    def spec(self) -> dict[str, Any]:
+        return super().spec() | {"focal_gamma": self.gamma, "positive_weight": self.alpha}
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"alpha": self.alpha, "gamma": self.gamma}
+
+
+class SparseCategoricalFocalCrossentropy(SparseCategoricalCrossentropy):
+    """CategoricalFocalCrossentropy for integer labels (N,) or (N,1). Keras has none of this kind.
+
+    Args:
+        alpha, gamma: see CategoricalFocalCrossentropy.
+        from_logits, ignore_class, label_smoothing: see SparseCategoricalCrossentropy.
+    """
+
+    def __init__(
+        self,
+        alpha: float = 0.25,
+        gamma: float = 2.0,
+        from_logits: bool = False,
+        ignore_class: int | None = None,
+        reduction: str = "sum_over_batch_size",
+        name: str = "sparse_categorical_focal_crossentropy",
+        *,
+        label_smoothing: float = 0.0,
+    ):
+        super().__init__(
+            from_logits, ignore_class, reduction, name, label_smoothing=label_smoothing
+        )
+        self.alpha, self.gamma = _focal_numbers(name, alpha, gamma)
+        self.focal = (self.gamma,)
+
+    def rows(self, targets: NDArray[Any], predictions: F32) -> F32:
+        return np.float32(self.alpha) * super().rows(targets, predictions)
+
+    def spec(self) -> dict[str, Any]:
+        return super().spec() | {"focal_gamma": self.gamma, "positive_weight": self.alpha}
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"alpha": self.alpha, "gamma": self.gamma}
+
+
+class BinaryFocalCrossentropy(BinaryCrossentropy):
+    """The binary cross-entropy times (1 - q)^gamma, q = t p + (1 - t) (1 - p) the probability of
+    the right answer (Lin et al. 2017).
+
+    Args:
+        apply_class_balancing: multiply by alpha t + (1 - alpha) (1 - t) too.
+        alpha: in [0, 1], the weight of the answer 1.
+        gamma: how much easy answers lose, >= 0.
+        from_logits, label_smoothing, mask_missing: see BinaryCrossentropy.
+    """
+
+    def __init__(
+        self,
+        apply_class_balancing: bool = False,
+        alpha: float = 0.25,
+        gamma: float = 2.0,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
+        axis: int = -1,
+        reduction: str = "sum_over_batch_size",
+        name: str = "binary_focal_crossentropy",
+        *,
+        mask_missing: bool = False,
+    ):
+        super().__init__(
+            from_logits, label_smoothing, axis, reduction, name, mask_missing=mask_missing
+        )
+        self.apply_class_balancing = bool(apply_class_balancing)
+        self.alpha, self.gamma = _focal_numbers(name, alpha, gamma)
+        if self.alpha > 1:
+            raise ValueError(f"{name}: alpha: expected a number in [0, 1], got {alpha!r}")
+        self.focal = (self.gamma, self.alpha if self.apply_class_balancing else None)
+
+    def spec(self) -> dict[str, Any]:
+        spec = super().spec() | {"focal_gamma": self.gamma}
+        if self.apply_class_balancing:
+            spec |= {"positive_weight": self.alpha, "negative_weight": 1 - self.alpha}
+        return spec
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {
+            "apply_class_balancing": self.apply_class_balancing,
+            "alpha": self.alpha,
+            "gamma": self.gamma,
+        }
+
+
+def _focal_numbers(owner: str, alpha: Any, gamma: Any) -> tuple[float, float]:
+    for argument, value in (("alpha", alpha), ("gamma", gamma)):
+        number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+        if not number or not 0 <= value < np.inf:
+            raise ValueError(f"{owner}: {argument}: expected a number >= 0, got {value!r}")
+    return float(alpha), float(gamma)
 
 
 def _log_probabilities(p: F32) -> F32:
@@ -295,18 +470,30 @@ def _log_probabilities(p: F32) -> F32:
 
 
 def _elementwise_rows(loss: Loss, targets: NDArray[Any], predictions: F32) -> F32:
+    known = ~np.isnan(targets) if loss.mask_missing else np.ones(targets.shape, np.bool_)
     values = _core.elementwise_loss(
-        loss.kind, predictions, targets, loss.label_smoothing, "none", False
+        loss.kind,
+        predictions,
+        np.where(known, targets, np.float32(0)),
+        loss.label_smoothing,
+        "none",
+        False,
+        *loss.focal,
     )
-    return values.mean(axis=tuple(range(1, values.ndim)))
+    axes = tuple(range(1, values.ndim))
+    count = np.maximum(1, np.count_nonzero(known, axis=axes)).astype(np.float32)
+    return np.where(known, values, np.float32(0)).sum(axis=axes) / count
 
 
 NAMES: dict[str, type[Loss]] = {
     "binary_crossentropy": BinaryCrossentropy,
+    "binary_focal_crossentropy": BinaryFocalCrossentropy,
     "categorical_crossentropy": CategoricalCrossentropy,
+    "categorical_focal_crossentropy": CategoricalFocalCrossentropy,
     "mean_squared_error": MeanSquaredError,
     "mse": MeanSquaredError,
     "sparse_categorical_crossentropy": SparseCategoricalCrossentropy,
+    "sparse_categorical_focal_crossentropy": SparseCategoricalFocalCrossentropy,
 }
 
 

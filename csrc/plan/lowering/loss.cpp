@@ -39,6 +39,7 @@ BatchTarget new_target(Builder& builder, const ResolvedLoss& loss) {
   target.output = builder.graph.values()[loss.output].name;
   target.shape = sample;
   target.integer_labels = loss.spec.integer_labels;
+  target.skip_missing = loss.spec.skip_missing;
   if (loss.softmax) target.rows = sample.elements() / sample.back();
   if (target.integer_labels) {
     target.shape = Shape();
@@ -61,6 +62,8 @@ void add_softmax_loss(Builder& builder, const ResolvedLoss& loss, const BatchTar
   shape.C = classes;
   shape.integer_labels = target.integer_labels;
   shape.label_smoothing = loss.spec.label_smoothing;
+  shape.focal_gamma = loss.spec.focal_gamma;
+  shape.focal_alpha = loss.spec.positive_weight;
   Step& step = builder.step("softmax_cross_entropy", target.output);
   step.reads = {b.input, b.target, b.scale};
   step.writes = {b.rows, b.gradient, b.probabilities};
@@ -82,13 +85,12 @@ void add_elementwise_loss(Builder& builder, const ResolvedLoss& loss, const Batc
   step.reads = {b.input, b.target, b.scale};
   step.writes = {b.rows, b.gradient};
   step.reuses = {{b.gradient, b.input}};
-  step.bind = [=, kind = loss.elementwise, smoothing = loss.spec.label_smoothing,
+  step.bind = [=, spec = loss.elementwise,
                elements = builder.elements(loss.input)](const Binding& at) -> Run {
     return [=, kernel = at.kernels.elementwise_loss, shape = RowsShape{at.n, elements},
             prediction = at[b.input], values = at[b.target], scale = at[b.scale],
             row_losses = at[b.rows], gradient = at[b.gradient]](Context& context) {
-      kernel(context, shape, kind, smoothing, prediction, values, scale, row_losses, gradient,
-             nullptr);
+      kernel(context, shape, spec, prediction, values, scale, row_losses, gradient, nullptr);
     };
   };
 }

@@ -63,6 +63,8 @@ class MeanMetric(Metric):
             self.count += values.size
         else:
             weights = np.asarray(sample_weight, np.float64)
+            # Weights of the elements of a sample, for a function of whole samples: the largest.
+            weights = weights.max(axis=tuple(range(values.ndim, weights.ndim)))
             weights = weights.reshape(weights.shape + (1,) * (values.ndim - weights.ndim))
             weights = np.broadcast_to(weights, values.shape)
             self.total += float((values * weights).sum())

@@ -42,8 +42,7 @@ class BinaryAccuracy(_NamedMean):
 
     def values(self, y_true: NDArray[Any], y_pred: NDArray[Any]) -> NDArray[Any]:
         same_shape(self.name, y_true, y_pred)
-        right = (y_pred > self.threshold) == (y_true != 0)
-        return right.mean(axis=tuple(range(1, right.ndim)))
+        return (y_pred > self.threshold) == (y_true != 0)
 
     def get_config(self) -> dict[str, Any]:
         return {"name": self.name, "threshold": self.threshold}

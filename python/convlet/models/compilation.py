@@ -96,8 +96,9 @@ class Compilation:
         else:
             metric = metrics.get(request)
             key = f"{prefix}_{metric.name}" if prefix else metric.name
-        # A plan's accuracy knows one row of C classes, and nothing of ignored labels.
+        # A plan's accuracy knows one row of C classes, and nothing of missing labels.
         native = metric.native is not None and getattr(loss, "ignore_class", None) is None
+        native = native and not loss.mask_missing
         native = native and (metric.native == "sparse") == loss.integer_labels
         native = native and (metric.native == "binary" or len(shape) == 1)
         self.metrics.append(OutputMetric(output, key, metric, native, request))

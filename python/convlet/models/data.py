@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convlet.layers.base import SymbolicTensor
-from convlet.losses import SparseCategoricalCrossentropy, shape_text
+from convlet.losses import shape_text
 from convlet.models.compilation import OutputLoss
 
 Array = NDArray[Any]
@@ -57,7 +57,7 @@ class Samples:
         for weights, kept in zip(self.weights, self.kept, strict=True):
             if kept is not None:
                 count = np.count_nonzero(kept[rows])
-                scaled = np.zeros(len(self), np.float32)
+                scaled = np.empty(len(self), np.float32)  # only ``rows`` of it are read
                 share = kept[rows] * np.float32(len(rows) / max(1, count))
                 scaled[rows] = share if weights is None else share * weights[rows]
                 weights = scaled
@@ -105,11 +105,7 @@ class DataAdapter:
                     f"{name}: expected as many targets as samples in x, "
                     f"got {len(prepared)} and {len(inputs[0])}"
                 )
-            rows = None
-            if isinstance(output_loss.loss, SparseCategoricalCrossentropy):
-                rows = output_loss.loss.kept(prepared)
-            if rows is not None:
-                prepared = np.where(rows, prepared, 0).astype(np.int64)
+            prepared, rows = output_loss.loss.mask(prepared)
             targets.append(prepared)
             kept.append(rows)
         weights = self._weights(sample_weight, class_weight, truths, len(inputs[0]))

@@ -18,21 +18,46 @@ class Meter:
         self.compilation = compilation
         self.count = 0
         self._sums: Any = 0.0
+        # By loss, where labels are missing: the sum of the losses times the samples that have
+        # labels, and how many these are.
+        self._labelled: Any = None
         for metric in compilation.metrics:
             metric.metric.reset_state()
 
     def update(
         self, result: NDArray[np.float64], samples: Samples, rows: Rows, output: Any
     ) -> None:
-        """Takes in a batch; ``output(i)`` gives the model's output i for it."""
+        """Takes in a batch; ``output(i)`` gives the model's output i for it (None: the metrics that
+        see outputs do not get it)."""
         self.count += len(rows)
         self._sums = self._sums + result * len(rows)
+        if self._labelled is not None or any(kept is not None for kept in samples.kept):
+            self._add_labelled(result, samples, rows)
         outputs: dict[int, Any] = {}
-        for metric in self.compilation.observed:
+        for metric in self.compilation.observed if output is not None else []:
             i = metric.output
             if i not in outputs:
                 outputs[i] = output(i)
-            metric.metric.update_state(samples.truths[self._target(i)][rows], outputs[i])
+            target = self._target(i)
+            truth, scores, known = samples.truths[target][rows], outputs[i], ()
+            kept = samples.kept[target]
+            if kept is not None:
+                truth, scores = truth[kept[rows]], scores[kept[rows]]
+                missing = np.isnan(truth)
+                if missing.any():
+                    truth, known = np.where(missing, 0, truth), (~missing,)
+            if len(truth):
+                metric.metric.update_state(truth, scores, *known)
+
+    def _add_labelled(self, result: NDArray[np.float64], samples: Samples, rows: Rows) -> None:
+        losses = result[1 : 1 + len(samples.kept)]
+        if self._labelled is None:  # the batches before had all their labels
+            before = np.atleast_1d(self._sums)[1 : 1 + len(losses)] - losses * len(rows)
+            self._labelled = np.array([before, np.full(len(losses), self.count - len(rows))])
+        counts = [
+            len(rows) if kept is None else np.count_nonzero(kept[rows]) for kept in samples.kept
+        ]
+        self._labelled += [losses * counts, counts]
 
     def _target(self, output: int) -> int:
         return [loss.output for loss in self.compilation.losses].index(output)
@@ -44,6 +69,12 @@ class Meter:
         first_metric = 1 + len(self.compilation.losses)
         if means.size != first_metric + len(native):
             means = np.zeros(first_metric + len(native))
+        if self._labelled is not None:
+            # The mean over the samples that have labels, for each loss and in the total.
+            over_all = means[1:first_metric].copy()
+            means[1:first_metric] = self._labelled[0] / np.maximum(1, self._labelled[1])
+            weights = [loss.weight for loss in self.compilation.losses]
+            means[0] += np.dot(weights, means[1:first_metric] - over_all)
         values: dict[str, Any] = {"loss": float(means[0])}
         for key, mean in zip(self.compilation.loss_keys, means[1:first_metric], strict=False):
             values[key] = float(mean)

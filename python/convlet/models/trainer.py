@@ -1,6 +1,7 @@
 """Trainer: compile, fit, evaluate and predict of a model."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -361,7 +362,9 @@ class Trainer:
                 capacity,
                 rate,
             )
-            meter.update(result, samples, rows, lambda i: engine.output(mode, i))
+            # Metrics need not bear the outputs of a step that is about to be refused.
+            refused = mode == "train" and not np.isfinite(result[0])
+            meter.update(result, samples, rows, None if refused else partial(engine.output, mode))
             if mode == "train" and self.optimizer.average_is_due(engine.state.batches):
                 engine.keep_average()
         return result

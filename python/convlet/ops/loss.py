@@ -31,6 +31,7 @@ def softmax_cross_entropy(
     ignore_index: int | None = None,
     reduction: Reduction = "mean",
     return_grad: bool = False,
+    focal_gamma: float = 0.0,
 ) -> Any:
     """Cross-entropy of softmax(logits) against class indices or probabilities, and its gradient.
 
@@ -49,6 +50,8 @@ def softmax_cross_entropy(
         reduction: "mean" divides the sum by the summed weights w[t] of the rows that are not
             ignored (by N for probabilities) and is NaN when there are none; "sum"; "none".
         return_grad: whether to return the gradient too; one pass makes both.
+        focal_gamma: g >= 0: with g > 0 each log p[c] is multiplied by (1 - p[c])^g (Lin et al.
+            2017).
 
     Returns:
         loss, or (loss, dlogits). loss is a scalar, or (N,) for "none"; dlogits (N,C) is the
@@ -70,6 +73,7 @@ def softmax_cross_entropy(
         None if ignore_index is None else integer(op, "ignore_index", ignore_index),
         text(op, "reduction", reduction),
         flag(op, "return_grad", return_grad),
+        number(op, "focal_gamma", focal_gamma),
     )
     return _give_loss(give, return_grad, result)
 
@@ -81,6 +85,8 @@ def sigmoid_cross_entropy(
     label_smoothing: float = 0.0,
     reduction: Reduction = "mean",
     return_grad: bool = False,
+    focal_gamma: float = 0.0,
+    focal_alpha: float | None = None,
 ) -> Any:
     """Cross-entropy of sigmoid(logits) against targets in [0, 1], each element for itself.
 
@@ -91,6 +97,9 @@ def sigmoid_cross_entropy(
         label_smoothing: e in [0, 1].
         reduction: "mean" over all elements (NaN when there are none), "sum" or "none".
         return_grad: whether to return the gradient too.
+        focal_gamma: g >= 0: with g > 0, l is multiplied by (1 - q)^g, q = t p + (1-t) (1-p) the
+            probability of the right answer (Lin et al. 2017).
+        focal_alpha: a in [0, 1]: l is multiplied by a t + (1-a) (1-t); None for not at all.
 
     Returns:
         loss, or (loss, dlogits). loss is a scalar, or has the logits' shape for "none"; dlogits is
@@ -105,6 +114,8 @@ def sigmoid_cross_entropy(
         number(op, "label_smoothing", label_smoothing),
         text(op, "reduction", reduction),
         flag(op, "return_grad", return_grad),
+        number(op, "focal_gamma", focal_gamma),
+        None if focal_alpha is None else number(op, "focal_alpha", focal_alpha),
     )
     return _give_loss(give, return_grad, result)
 
