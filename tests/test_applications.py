@@ -1,7 +1,11 @@
 """The networks of convlet.applications: parameters, sizes of image, errors, training, saving."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
+from safetensors.torch import save_file
 
 import convlet
 from convlet import applications
@@ -14,14 +18,31 @@ PARAMETERS = {
     "alexnet": 61_100_840,
     "cifar_cnn": 122_570,
     "cifar_small": 315_722,
+    "densenet121": 7_978_856,
+    "googlenet": 6_624_904,
     "img224": 23_908_682,
     "lenet": 61_706,
     "mnist_cnn": 93_322,
+    "mobilenet_v2": 3_504_872,
     "nin": 966_986,
+    "resnet18": 11_689_512,
+    "resnet18_cifar": 11_173_962,
+    "resnet34": 21_797_672,
+    "resnet50": 25_557_032,
     "vgg11": 132_863_336,
     "vgg16": 138_357_544,
 }
-IN_TORCHVISION = ("alexnet", "vgg11", "vgg16")
+IN_TORCHVISION = (
+    "alexnet",
+    "densenet121",
+    "googlenet",
+    "mobilenet_v2",
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "vgg11",
+    "vgg16",
+)
 
 
 def trainable(model):
@@ -39,6 +60,12 @@ def test_torchvision_counts_the_same(name):
     assert published == PARAMETERS[name]
     model = MODELS[name]()
     assert (model.input_shape, model.output_shape) == ((None, 224, 224, 3), (None, 1000))
+
+
+@pytest.mark.parametrize("name", ["vgg11", "vgg16"])
+def test_vgg_with_batch_normalization(name):
+    published = torchvision().models.get_model_weights(f"{name}_bn").DEFAULT.meta["num_params"]
+    assert trainable(MODELS[name](batch_norm=True)) == published
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -80,10 +107,56 @@ def test_a_model_for_every_name():
         assert build((64, 64, 1), 2).name == name
 
 
-@pytest.mark.parametrize("name", ["lenet", "nin"])
+@pytest.mark.parametrize(
+    ("scale", "mean", "deviation"),
+    [
+        ("imagenet", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        ("inception", 0.5, 0.5),
+    ],
+)
+def test_pixels_are_normalized_as_for_torch(scale, mean, deviation):
+    model = applications.lenet((12, 12, 3), 2, scale=scale)
+    x = np.random.default_rng(0).integers(0, 256, (3, 12, 12, 3), np.uint8)
+    expected = (x / 255 - mean) / deviation
+    np.testing.assert_allclose(model.layers[0](x), expected, rtol=1e-6, atol=1e-6)
+    assert trainable(model) == trainable(applications.lenet((12, 12, 3), 2))
+
+
+def test_names_of_scales():
+    with pytest.raises(ValueError, match="lenet: scale: expected a number, 'imagenet' or 'incep"):
+        applications.lenet(scale="image")
+    with pytest.raises(ValueError, match="expected a number for images of 1 channels, got 'imag"):
+        applications.lenet(scale="imagenet")
+
+
+@pytest.mark.parametrize("name", ["lenet", "nin", "resnet18_cifar"])
 def test_saved_and_loaded(name, tmp_path):
-    model = MODELS[name]((20, 24, 3), 5, scale=1 / 255, classifier_activation="sigmoid")
+    model = MODELS[name]((20, 24, 3), 5, scale="imagenet", classifier_activation="sigmoid")
     x = np.random.default_rng(0).integers(0, 256, (4, 20, 24, 3), np.uint8)
     model.save(tmp_path / "model.safetensors")
     loaded = convlet.load_model(tmp_path / "model.safetensors")
     np.testing.assert_array_equal(loaded.predict(x), model.predict(x))
+
+
+PAGE = Path(__file__).parent.parent / "docs" / "models.md"
+
+
+def test_the_page_lists_every_network():
+    row = r"^\| `(\w+)` \| ([\d,]+) \| (.+?), (\d+) \| (\d+) \|"
+    rows = re.findall(row, PAGE.read_text(), re.M)
+    assert [row[0] for row in rows] == list(MODELS)
+    for name, count, shape, classes, smallest in rows:
+        model = MODELS[name](tuple(map(int, shape.split("x"))), int(classes))
+        assert trainable(model) == int(count.replace(",", "")), name
+        assert SMALLEST.get(name, 1) == int(smallest), name
+
+
+def test_the_code_of_the_page_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    save_file(torchvision().models.mobilenet_v2().state_dict(), "mobilenet_v2.safetensors")
+    x = np.random.default_rng(0).integers(0, 256, (4, 160, 160, 3), np.uint8)
+    names = {"convlet": convlet, "x": x, "y": np.array([0, 1, 0, 1])}
+    for code in re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.M | re.S):
+        exec(code, names)
+    assert "classifier.1: kernel and bias left at their initial values" in capsys.readouterr().out
+    assert convlet.load_model("pets.safetensors").classify(x[0])[0].name in ("cat", "dog")

@@ -7,10 +7,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from convlet import Input, Model, applications, layers
-from convlet.applications import load_torch_weights
+from convlet import Input, Model, layers, optimizers
+from convlet.applications import MODELS, load_torch_weights
+from convlet.applications.blocks import conv_bn, pooled_classifier
+from convlet.applications.resnet import basic, stages
 from reference import floats
 from torch_models import logits, randomized, torchvision
+from torch_training import assert_trains_alike
 
 
 def written(module, path):
@@ -28,24 +31,76 @@ def assert_same_outputs(model, module, tmp_path, x):
     np.testing.assert_allclose(model.predict(x) / scale, expected / scale, rtol=0, atol=1e-4)
 
 
-def small_vgg(**options):
-    """torchvision's VGG-11 for images of 64x64: a first dense layer for 2x2 cells."""
-    module = torchvision().models.vgg11(num_classes=1, **options)
+# (network, torchvision's name of it, side of the images, options of torchvision's)
+FAMILIES = [
+    ("alexnet", "alexnet", 224, {}),
+    ("densenet121", "densenet121", 64, {}),
+    ("googlenet", "googlenet", 65, {"aux_logits": False, "init_weights": False}),
+    ("mobilenet_v2", "mobilenet_v2", 64, {}),
+    ("resnet18", "resnet18", 65, {}),
+    ("resnet34", "resnet34", 64, {}),
+    ("resnet50", "resnet50", 96, {}),
+]
+
+
+@pytest.mark.parametrize(("name", "twin", "side", "options"), FAMILIES)
+def test_networks(name, twin, side, options, tmp_path):
+    torch.manual_seed(0)
+    module = randomized(getattr(torchvision().models, twin)(num_classes=9, **options))
+    model = MODELS[name]((side, side + 3, 3), 9, classifier_activation=None)
+    if name == "alexnet":
+        model = MODELS[name]((side, side, 3), 9, classifier_activation=None)
+    x = floats(2, *model.input_shape[1:])
+    assert_same_outputs(model, module, tmp_path, x)
+
+
+def small_vgg(name):
+    """torchvision's for images of 64x64: a first dense layer for 2x2 cells."""
+    module = getattr(torchvision().models, name)(num_classes=1, init_weights=False)
     module.avgpool = torch.nn.Identity()
     module.classifier[0] = torch.nn.Linear(512 * 2 * 2, 4096)
     module.classifier[6] = torch.nn.Linear(4096, 7)
     return randomized(module)
 
 
-def test_alexnet(tmp_path):
-    module = randomized(torchvision().models.alexnet(num_classes=9))
-    model = applications.alexnet(classes=9, classifier_activation=None)
-    assert_same_outputs(model, module, tmp_path, floats(2, 224, 224, 3))
+@pytest.mark.parametrize("name", ["vgg11", "vgg16_bn"])
+def test_vgg(name, tmp_path):
+    build, batch_norm = MODELS[name.removesuffix("_bn")], name.endswith("_bn")
+    model = build((64, 64, 3), 7, batch_norm=batch_norm, classifier_activation=None)
+    assert_same_outputs(model, small_vgg(name), tmp_path, floats(2, 64, 64, 3))
 
 
-def test_vgg(tmp_path):
-    model = applications.vgg11((64, 64, 3), 7, classifier_activation=None)
-    assert_same_outputs(model, small_vgg(), tmp_path, floats(2, 64, 64, 3))
+def test_pixels_with_the_normalization_of_imagenet(tmp_path, capsys):
+    module = randomized(torchvision().models.mobilenet_v2(num_classes=3))
+    model = MODELS["mobilenet_v2"]((40, 40, 3), 3, scale="imagenet", classifier_activation=None)
+    load_torch_weights(model, written(module, tmp_path / "w.safetensors"))
+    assert capsys.readouterr().out.endswith("; the model normalizes its input itself\n")
+    x = np.random.default_rng(0).integers(0, 256, (2, 40, 40, 3), np.uint8)
+    normalized = (x / 255 - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225)
+    expected = logits(module, normalized.astype(np.float32))
+    np.testing.assert_allclose(model.predict(x), expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_auxiliary_classifiers_are_left_out(tmp_path):
+    module = torchvision().models.googlenet(num_classes=3, init_weights=False)
+    model = MODELS["googlenet"]((32, 32, 3), 3)
+    load_torch_weights(model, written(module, tmp_path / "w.safetensors"), verbose=False)
+    np.testing.assert_array_equal(model.get_weights()[-1], module.fc.bias.detach())
+
+
+def test_densenet_of_old_has_other_names(tmp_path):
+    """The file that torchvision downloads says norm.1 where its module says norm1."""
+    module = randomized(torchvision().models.densenet121(num_classes=3))
+    state = {
+        re.sub(r"(denselayer\d+\.(?:norm|conv))([12])", r"\1.\2", name): value
+        for name, value in module.state_dict().items()
+    }
+    assert "features.denseblock1.denselayer1.norm.1.weight" in state
+    save_file(state, tmp_path / "old.safetensors")
+    model = MODELS["densenet121"]((32, 32, 3), 3, classifier_activation=None)
+    load_torch_weights(model, tmp_path / "old.safetensors", verbose=False)
+    x = floats(1, 32, 32, 3)
+    np.testing.assert_allclose(model.predict(x), logits(module, x), atol=1e-4)
 
 
 # A small network whose layers bear torch's names, for the rules that all have in common.
@@ -127,7 +182,9 @@ def test_another_head(module, tmp_path, capsys):
     load_torch_weights(model, path, head="skip")
     out = capsys.readouterr().out
     assert re.fullmatch(
-        r"twin: 6 tensors from .*; fc: kernel and bias left at their initial values\n", out
+        r"twin: 6 weights from .*; fc: kernel and bias left at their initial values; the input is "
+        r"taken as it is: normalize it as for these weights in torch \(or see scale=\)\n",
+        out,
     )
     after = model.get_weights()
     assert_equal(after[-2:], before[-2:])
@@ -201,3 +258,35 @@ def test_bad_files(tmp_path):
             load_torch_weights(ours(), tmp_path / name)
     with pytest.raises(ValueError, match="head: expected 'load' or 'skip', got 'none'"):
         load_torch_weights(ours(), tmp_path / "a.pth", head="none")
+
+
+class ChannelsLast(torch.nn.Module):
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x):
+        return self.net(x.permute(0, 3, 1, 2))
+
+
+def test_residual_blocks_train_like_torch(tmp_path):
+    """resnet18_cifar with a block per stage: the rest would be the same, for longer."""
+    torch.manual_seed(0)
+    models = torchvision().models
+    net = models.ResNet(models.resnet.BasicBlock, [1, 1, 1, 1], num_classes=4)
+    net.conv1 = torch.nn.Conv2d(3, 64, 3, padding=1, bias=False)
+    net.maxpool = torch.nn.Identity()
+    inputs = Input((8, 8, 3))
+    x = conv_bn(inputs, 64, 3, names=("conv1", "bn1"))
+    x = pooled_classifier(stages(x, basic, (1, 1, 1, 1)), 4, None, name="fc")
+    model = Model(inputs, x)
+    load_torch_weights(model, written(net, tmp_path / "w.safetensors"), verbose=False)
+    assert_trains_alike(
+        model,
+        ChannelsLast(net),
+        floats(16, 8, 8, 3),
+        np.arange(16) % 4,
+        batch=4,
+        optimizer=optimizers.SGD(0.01, momentum=0.9),
+        torch_optimizer=lambda p: torch.optim.SGD(p, 0.01, momentum=0.9),
+    )

@@ -4,7 +4,9 @@ All take ``input_shape`` (H, W, C) of any size that their layers leave something
 of ``classes``. What else they have in common:
 
 scale: multiplied onto the input first: 1/255 for pixels 0..255, 1 (no such layer) for data that is
-    scaled.
+    scaled. Or a name, for pixels 0..255 that become what weights from elsewhere expect: "imagenet"
+    subtracts the mean of ImageNet's channels and divides by their standard deviation, "inception"
+    gives -1..1.
 classifier_activation: of the last layer: "softmax", "sigmoid" for several labels per image, or None
     for logits.
 
@@ -15,8 +17,12 @@ Layers bear the names of the same layers in torchvision (or timm, for what only 
 """
 
 from convlet.applications.alexnet import alexnet
+from convlet.applications.densenet import densenet121
+from convlet.applications.googlenet import googlenet
 from convlet.applications.lenet import lenet
+from convlet.applications.mobilenet import mobilenet_v2
 from convlet.applications.nin import nin
+from convlet.applications.resnet import resnet18, resnet18_cifar, resnet34, resnet50
 from convlet.applications.sizes import SMALLEST
 from convlet.applications.torch_weights import load_torch_weights
 from convlet.applications.tutorial import cifar_cnn, cifar_small, img224, mnist_cnn, small_cnn
@@ -36,6 +42,13 @@ MODELS = {
         vgg11,
         vgg16,
         nin,
+        googlenet,
+        resnet18,
+        resnet34,
+        resnet50,
+        resnet18_cifar,
+        densenet121,
+        mobilenet_v2,
     )
 }
 

@@ -1,7 +1,7 @@
 """AlexNet on a single device: Krizhevsky, One weird trick for parallelizing convolutional neural
 networks, arXiv:1404.5997."""
 
-from convlet.applications.start import Shape, first_layers
+from convlet.applications.start import Scale, Shape, first_layers
 from convlet.layers import Conv2D, Dense, Dropout, Flatten, MaxPooling2D
 from convlet.models import Sequential
 
@@ -10,7 +10,7 @@ def alexnet(
     input_shape: Shape = (224, 224, 3),
     classes: int = 1000,
     *,
-    scale: float = 1.0,
+    scale: Scale = 1.0,
     classifier_activation: str | None = "softmax",
 ) -> Sequential:
     """torchvision's alexnet: 61.1 M parameters at 224x224.

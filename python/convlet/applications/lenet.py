@@ -1,7 +1,7 @@
 """LeNet-5: LeCun, Bottou, Bengio and Haffner, Gradient-Based Learning Applied to Document
 Recognition, 1998."""
 
-from convlet.applications.start import Shape, first_layers
+from convlet.applications.start import Scale, Shape, first_layers
 from convlet.layers import AveragePooling2D, Conv2D, Dense, Flatten
 from convlet.models import Sequential
 
@@ -10,7 +10,7 @@ def lenet(
     input_shape: Shape = (32, 32, 1),
     classes: int = 10,
     *,
-    scale: float = 1.0,
+    scale: Scale = 1.0,
     classifier_activation: str | None = "softmax",
 ) -> Sequential:
     """LeNet-5 in its usual form: tanh, average pooling, every map connected; 61,706 parameters.

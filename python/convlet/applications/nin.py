@@ -1,6 +1,6 @@
 """Network in Network: Lin, Chen and Yan, arXiv:1312.4400."""
 
-from convlet.applications.start import Shape, first_layers
+from convlet.applications.start import Scale, Shape, first_layers
 from convlet.layers import (
     Activation,
     AveragePooling2D,
@@ -16,7 +16,7 @@ def nin(
     input_shape: Shape = (32, 32, 3),
     classes: int = 10,
     *,
-    scale: float = 1.0,
+    scale: Scale = 1.0,
     classifier_activation: str | None = "softmax",
 ) -> Sequential:
     """The paper's network for CIFAR-10: 0.97 M parameters. There is no dense layer: the mean

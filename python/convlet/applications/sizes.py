@@ -5,6 +5,8 @@ SMALLEST = {
     "alexnet": 63,
     "cifar_cnn": 18,
     "cifar_small": 10,
+    "densenet121": 29,
+    "googlenet": 15,
     "img224": 10,
     "lenet": 12,
     "mnist_cnn": 18,

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convlet.layers.base import Layer, Node
-from convlet.layers.core import Dense, Dropout
+from convlet.layers.core import Dense, Dropout, InputLayer, Rescaling
+from convlet.layers.input_normalization import Normalization
 from convlet.layers.reshaping import Flatten
 from convlet.layers.variable import Variable
 
@@ -40,6 +41,16 @@ def _same(weight: Array) -> Array:
     return weight
 
 
+def _third(part: int) -> Callable[[Array], Array]:
+    """Torch keeps the projections to queries, keys and values in one."""
+
+    def turned(weight: Array) -> Array:
+        width = len(weight) // 3
+        return weight[part * width : (part + 1) * width].T
+
+    return turned
+
+
 # (class of layer, weight): (what follows the layer's name in torch, how to turn the axes into those
 # of the graph's parameter; axes of size 1 do not count).
 ENTRIES: dict[tuple[str, str], tuple[str, Callable[[Array], Array]]] = {
@@ -49,16 +60,62 @@ ENTRIES: dict[tuple[str, str], tuple[str, Callable[[Array], Array]]] = {
     ("DepthwiseConv2D", "bias"): (".bias", _same),
     ("Dense", "kernel"): (".weight", _transposed),
     ("Dense", "bias"): (".bias", _same),
+    ("BatchNormalization", "gamma"): (".weight", _same),
+    ("BatchNormalization", "beta"): (".bias", _same),
+    ("BatchNormalization", "moving_mean"): (".running_mean", _same),
+    ("BatchNormalization", "moving_variance"): (".running_var", _same),
+    ("LayerNormalization", "gamma"): (".weight", _same),
+    ("LayerNormalization", "beta"): (".bias", _same),
+    ("LayerScale", "gamma"): ("", _same),
+    ("ClassToken", "token"): ("", _same),
+    ("PositionEmbedding", "position"): ("", _same),
+    ("MultiHeadAttention", "query/kernel"): (".qkv.weight", _third(0)),
+    ("MultiHeadAttention", "query/bias"): (".qkv.bias", _third(0)),
+    ("MultiHeadAttention", "key/kernel"): (".qkv.weight", _third(1)),
+    ("MultiHeadAttention", "key/bias"): (".qkv.bias", _third(1)),
+    ("MultiHeadAttention", "value/kernel"): (".qkv.weight", _third(2)),
+    ("MultiHeadAttention", "value/bias"): (".qkv.bias", _third(2)),
+    ("MultiHeadAttention", "attention_output/kernel"): (".proj.weight", _transposed),
+    ("MultiHeadAttention", "attention_output/bias"): (".proj.bias", _same),
 }
 
-# (pattern, replacement) for names of the same network in other layouts.
-RENAMED = (
+# Layers whose numbers are part of the preprocessing, which torch keeps elsewhere.
+PREPROCESSING = ("Normalization",)
+
+# (pattern, replacement) from other layouts of the same networks to the names of our layers.
+RENAMED: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     # Wrapped for several GPUs.
     (r"^module\.", ""),
+    # torchvision's densenet121 of before 2018, still the file that it downloads.
+    (r"(\.denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2."),
+    # timm's convnext.
+    (r"^stem\.([01])\.", r"features.0.\1."),
+    (r"^stages\.(\d)\.downsample\.", lambda m: f"features.{2 * int(m[1])}."),
+    (r"^stages\.(\d)\.blocks\.(\d+)\.", lambda m: f"features.{2 * int(m[1]) + 1}.{m[2]}."),
+    (r"^(features\.\d\.\d+)\.gamma$", r"\1.layer_scale"),
+    (r"^(features\.\d\.\d+)\.conv_dw\.", r"\1.block.0."),
+    (r"^(features\.\d\.\d+)\.norm\.", r"\1.block.2."),
+    (r"^(features\.\d\.\d+)\.mlp\.fc1\.", r"\1.block.3."),
+    (r"^(features\.\d\.\d+)\.mlp\.fc2\.", r"\1.block.5."),
+    (r"^head\.norm\.", "classifier.0."),
+    (r"^head\.fc\.", "classifier.2."),
+    # torchvision's vision transformers.
+    (r"^class_token$", "cls_token"),
+    (r"^conv_proj\.", "patch_embed.proj."),
+    (r"^encoder\.pos_embedding$", "pos_embed"),
+    (r"^encoder\.ln\.", "norm."),
+    (r"^heads\.head\.", "head."),
+    (r"^encoder\.layers\.encoder_layer_(\d+)\.", r"blocks.\1."),
+    (r"^(blocks\.\d+)\.ln_([12])\.", r"\1.norm\2."),
+    (r"^(blocks\.\d+)\.self_attention\.in_proj_", r"\1.attn.qkv."),
+    (r"^(blocks\.\d+)\.self_attention\.out_proj\.", r"\1.attn.proj."),
+    (r"^(blocks\.\d+)\.mlp\.0\.", r"\1.mlp.fc1."),
+    (r"^(blocks\.\d+)\.mlp\.3\.", r"\1.mlp.fc2."),
 )
 
-# Counts of batches, which only a momentum of None in torch would use.
-IGNORED = re.compile(r"\.num_batches_tracked$")
+# Counts of batches, which only a momentum of None in torch would use, and the classifiers of
+# googlenet that only its training had.
+IGNORED = re.compile(r"\.num_batches_tracked$|^aux[12]\.")
 
 
 def load_torch_weights(
@@ -100,6 +157,8 @@ def _matched(
     calls = {id(node.layer): node for node in reversed(model.nodes_in_order)}
     for node in reversed(calls.values()):
         layer = node.layer
+        if type(layer).__name__ in PREPROCESSING:
+            continue
         for variable in layer.weights:
             name, turned = _entry(node, variable, where)
             unexpected.discard(name)
@@ -200,11 +259,20 @@ def _some(names: list[str]) -> str:
 
 
 def _report(model: Any, count: int, file: Any, skipped: Layer | None) -> str:
-    parts = [f"{model.name}: {count} tensors from {file}"]
+    parts = [f"{model.name}: {count} weights from {file}"]
     if skipped is not None:
         names = " and ".join(variable.name for variable in skipped.weights)
         parts.append(f"{skipped.name}: {names} left at their initial values")
-    return "; ".join(parts)
+    return "; ".join([*parts, _input(model)])
+
+
+def _input(model: Any) -> str:
+    """What becomes of the input, for the one who has to match it to the weights."""
+    first = next((layer for layer in model.layers if not isinstance(layer, InputLayer)), None)
+    if isinstance(first, Normalization):
+        return "the model normalizes its input itself"
+    done = f"multiplied by {first.scale:g}" if isinstance(first, Rescaling) else "taken as it is"
+    return f"the input is {done}: normalize it as for these weights in torch (or see scale=)"
 
 
 def _read(path: Path, where: str) -> Tensors:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from convlet.applications.start import Shape, first_layers
+from convlet.applications.start import Scale, Shape, first_layers
 from convlet.layers import Conv2D, Dense, Dropout, Flatten, MaxPooling2D
 from convlet.models import Sequential
 
@@ -13,7 +13,7 @@ def small_cnn(
     input_shape: Shape,
     classes: int,
     *,
-    scale: float = 1.0,
+    scale: Scale = 1.0,
     classifier_activation: str | None = "softmax",
 ) -> Sequential:
     """The command line's default: three or more 3x3 convolutions, made for few images.
@@ -38,7 +38,7 @@ def cifar_cnn(
     input_shape: Shape = (32, 32, 3),
     classes: int = 10,
     *,
-    scale: float = 1.0,
+    scale: Scale = 1.0,
     classifier_activation: str | None = "softmax",
 ) -> Sequential:
     """The network of the usual CIFAR-10 tutorials: 0.12 M parameters."""
@@ -50,7 +50,7 @@ def mnist_cnn(
     input_shape: Shape = (28, 28, 1),
     classes: int = 10,
     *,
-    scale: float = 1.0,
+    scale: Scale = 1.0,
     classifier_activation: str | None = "softmax",
 ) -> Sequential:
     """`cifar_cnn` on one channel of 28x28: 0.09 M parameters."""
@@ -62,7 +62,7 @@ def cifar_small(
     input_shape: Shape = (32, 32, 3),
     classes: int = 10,
     *,
-    scale: float = 1.0,
+    scale: Scale = 1.0,
     classifier_activation: str | None = "softmax",
 ) -> Sequential:
     """Two convolutions and a wide dense layer: 0.32 M parameters."""
@@ -74,7 +74,7 @@ def img224(
     input_shape: Shape = (224, 224, 3),
     classes: int = 10,
     *,
-    scale: float = 1.0,
+    scale: Scale = 1.0,
     classifier_activation: str | None = "softmax",
 ) -> Sequential:
     """`cifar_small` on 224x224: 23.9 M parameters, nearly all of them in the dense layer."""

@@ -24,6 +24,13 @@ MODELS = (
     "vgg11",
     "vgg16",
     "nin",
+    "googlenet",
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet18_cifar",
+    "densenet121",
+    "mobilenet_v2",
 )
 OPTIMIZERS = ("adam", "adamw", "rmsprop", "sgd")
 DEVICES = ("auto", "cpu", "cuda")

@@ -38,7 +38,7 @@ class Preprocessing:
     resize: for an image of another size: "stretch" ignores the aspect ratio; "crop" keeps it and
         cuts off what sticks out, around the centre; "pad" keeps it and fills the rest with black.
     scale: factor from pixels 0..255 to the model's input. 1.0 keeps uint8 pixels, for models that
-        begin with a Rescaling layer; anything else gives float32.
+        begin with a Rescaling or Normalization layer; anything else gives float32.
     interpolation: of the resize: "bilinear", "bicubic", "area", "lanczos3" (all antialiased when
         shrinking), or "nearest".
 

@@ -5,6 +5,7 @@ from convlet.layers.attention import MultiHeadAttention
 from convlet.layers.base import Layer, SymbolicTensor
 from convlet.layers.convolution import Conv2D, DepthwiseConv2D
 from convlet.layers.core import Dense, Dropout, Input, InputLayer, Rescaling
+from convlet.layers.input_normalization import Normalization
 from convlet.layers.merging import Add, Concatenate, Multiply, add, concatenate, multiply
 from convlet.layers.normalization import BatchNormalization
 from convlet.layers.pooling import (
@@ -48,6 +49,7 @@ __all__ = [
     "MaxPooling2D",
     "MultiHeadAttention",
     "Multiply",
+    "Normalization",
     "ReLU",
     "Rescaling",
     "Reshape",
@@ -81,6 +83,7 @@ REGISTRY: dict[str, type[Layer]] = {
         MaxPooling2D,
         MultiHeadAttention,
         Multiply,
+        Normalization,
         ReLU,
         Rescaling,
         Reshape,
