@@ -79,6 +79,20 @@ CALLS["batch_norm_backward"] = (
     {"dy": (f32(2, 3, 3, 4), None), "x": (f32(2, 3, 3, 4), None), **CHANNELS},
     {},
 )
+for name, gates, bias in (
+    ("simple_rnn", "U", "(U,)"),
+    ("lstm", "4*U", "(4*U,)"),
+    ("gru", "3*U", "(2,3*U)"),
+):
+    columns = 3 * (int(gates[0]) if gates[0].isdigit() else 1)
+    sequence = {
+        "x": (f32(2, 5, 4), "(N,T,I)"),
+        "kernel": (f32(4, columns), f"(I,{gates})"),
+        "recurrent_kernel": (f32(3, columns), f"(U,{gates})"),
+        "bias": (f32(2, columns) if name == "gru" else f32(columns), bias),
+    }
+    CALLS[name] = (sequence, {})
+    CALLS[f"{name}_backward"] = ({"dy": (f32(2, 3), "(N,U)"), **sequence}, {})
 for name in ("relu", "sigmoid", "tanh", "relu6", "leaky_relu", "elu", "selu", "softplus"):
     CALLS[name] = ({"x": (f32(2, 5), None)}, {})
     CALLS[f"{name}_backward"] = ({"dy": (f32(2, 5), None), "y": (f32(2, 5), None)}, {})

@@ -55,6 +55,7 @@ FAMILIES = (
     "attention",
     "augment",
     "normalization",
+    "recurrent",
 )
 
 
@@ -238,6 +239,18 @@ def _normalization(integers, floats, rng):
 def _batch_norm(x, arrays, training):
     gamma, beta, mean, var = (a.copy() for a in arrays)
     return ops.batch_norm(x, gamma, beta, mean, var, training=training), mean, var
+
+
+def _recurrent(integers, floats, rng):
+    for cell, gates in (("simple_rnn", 1), ("lstm", 4), ("gru", 3)):
+        for n, t, i, units in ((1, 1, 1, 1), (3, 5, 4, 17), (50, 3, 19, 33), (2, 9, 31, 66)):
+            x, dy = floats(n, t, i), floats(n, t, units)
+            kernel, recurrent = floats(i, gates * units) / i**0.5, floats(units, gates * units)
+            bias = floats(2, 3 * units) if cell == "gru" else floats(gates * units)
+            arguments = (x, kernel, recurrent / np.float32(units**0.5), bias, True, t % 2 == 0)
+            name = f"{cell} {(n, t, i, units)}"
+            yield f"forward {name}", partial(_core.recurrent, cell, *arguments, None), False
+            yield f"backward {name}", partial(_core.recurrent_backward, cell, dy, *arguments), False
 
 
 def differences(isa, family):

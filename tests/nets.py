@@ -75,6 +75,15 @@ class Net:
         attributes |= {"scale": scale, "center": center}
         return self.node("batch_norm", x, parameters=parameters, **attributes)
 
+    def recurrent(self, op, x, units, **attributes):
+        columns = {"simple_rnn": 1, "lstm": 4, "gru": 3}[op] * units
+        parameters = [
+            self.parameter(self.graph.shape(x)[-1], columns),
+            self.parameter(units, columns),
+            self.parameter(*((2, columns) if op == "gru" else (columns,)), scale=0.1),
+        ]
+        return self.node(op, x, parameters=parameters, **attributes)
+
     def flatten(self, x):
         return self.node("reshape", x, shape=[int(np.prod(self.graph.shape(x)))])
 
@@ -278,6 +287,25 @@ def attention_options(attributes):
     return {key: attributes[key] for key in ("heads", "scale", "causal") if key in attributes}
 
 
+def recurrent_options(attributes):
+    assert not attributes.get("aligned")
+    names = ("return_sequences", "go_backwards")
+    return {key: attributes[key] for key in names if key in attributes}
+
+
+def recurrent_forward(name):
+    return lambda x, p, a: getattr(ops, name)(x[0], *p, **recurrent_options(a))
+
+
+def recurrent_backward(name):
+    def backward(dy, x, p, y, attributes):
+        op = getattr(ops, f"{name}_backward")
+        dx, *dp = op(dy, x[0], *p, **recurrent_options(attributes))
+        return [dx], dp[: len(p)]
+
+    return backward
+
+
 def chain(op, x):
     total = x[0]
     for other in x[1:]:
@@ -327,6 +355,7 @@ FORWARD = {
     "concatenate": lambda x, p, a: np.concatenate(x, axis_of(a)),
     "pad2d": lambda x, p, a: pad(x[0], a),
     "attention": lambda x, p, a: ops.attention(*x, **attention_options(a)),
+    **{name: recurrent_forward(name) for name in ("simple_rnn", "lstm", "gru")},
 }
 
 # (dy, inputs, parameters, y, attributes) -> (gradients of the inputs, of the parameters)
@@ -363,6 +392,7 @@ BACKWARD = {
         ops.attention_backward(dy, *x, **attention_options(a)),
         [],
     ),
+    **{name: recurrent_backward(name) for name in ("simple_rnn", "lstm", "gru")},
 }
 
 

@@ -135,6 +135,13 @@ def test_too_many_axes():
         ("batch_norm", "var", f32(5), ["(C,)", "(4,)", "(5,)"]),
         ("batch_norm_backward", "dy", f32(2, 3, 4), ["(2,3,3,4)", "(2,3,4)"]),
         ("batch_norm_backward", "mean", f32(1), ["(C,)", "(4,)", "(1,)"]),
+        ("lstm", "kernel", f32(5, 12), ["I=4", "(2,5,4)", "(5,12)"]),
+        ("lstm", "kernel", f32(4, 10), ["(I,4*U)", "(4,10)"]),
+        ("gru", "recurrent_kernel", f32(3, 12), ["(U,3*U)", "(3,9)", "(3,12)"]),
+        ("gru", "bias", f32(1, 9), ["(2,9)", "(1,9)"]),
+        ("simple_rnn", "bias", f32(4), ["(U,)", "(3,)", "(4,)"]),
+        ("simple_rnn", "x", f32(2, 0, 4), ["T >= 1", "(2,0,4)"]),
+        ("lstm_backward", "dy", f32(2, 4), ["(N,U)", "(2,3)", "(2,4)"]),
         ("add", "b", f32(2, 1), ["(2,5)", "(2,1)"]),
         ("multiply", "b", f32(5), ["(2,5)", "(5,)"]),
     ],
@@ -242,6 +249,11 @@ def options():
     yield "batch_norm", "momentum", None, TypeError
     for value in (-0.1, 1.1, float("nan")):
         yield "batch_norm", "momentum", value, ValueError
+    for op in ("simple_rnn", "lstm", "gru"):
+        for name in (op, f"{op}_backward"):
+            for value in (None, 1, "yes"):
+                yield name, "return_sequences", value, TypeError
+                yield name, "go_backwards", value, TypeError
     for value in (-0.1, 1.0, 2, float("nan")):
         yield "dropout", "rate", value, ValueError
     for value in ("0.5", None, True):

@@ -347,6 +347,12 @@ def test_config_round_trip():
         layers.GlobalAveragePooling2D(keepdims=True),
         layers.GlobalMaxPooling2D(),
         layers.MultiHeadAttention(2, 4, 3, dropout=0.1, output_shape=6),
+        layers.SimpleRNN(3, use_bias=False, recurrent_initializer="glorot_normal"),
+        layers.LSTM(3, unit_forget_bias=False, return_sequences=True),
+        layers.GRU(3, go_backwards=True, recurrent_regularizer="l2"),
+        layers.Bidirectional(
+            layers.LSTM(3), "ave", backward_layer=layers.LSTM(3, go_backwards=True)
+        ),
         layers.Flatten(),
         layers.Reshape((2, -1)),
         layers.Dropout(0.3, seed=1),

@@ -110,7 +110,21 @@ def attention():
     return net, [SPARSE]
 
 
+def recurrent():
+    """Each recurrent layer on the last one's sequence, and one without a bias."""
+    net = Net()
+    x = net.recurrent("gru", net.input(5, 6), 7, return_sequences=True, go_backwards=True)
+    x = net.recurrent("lstm", x, 3, return_sequences=True)
+    rows = net.recurrent("simple_rnn", x, 4, go_backwards=True)
+    weights = [net.parameter(3, 20), net.parameter(5, 20)]
+    last = net.node("lstm", x, parameters=weights)
+    x = net.node("concatenate", rows, last, axis=-1)
+    net.output(net.node("softmax", net.dense(x, 3)))
+    return net, [SPARSE]
+
+
 GRAPHS = {
+    "recurrent": recurrent,
     "attention": attention,
     "cnn": cnn,
     "cnn_gelu": lambda: cnn("gelu"),

@@ -27,6 +27,7 @@ OPS = (
     "plan",
     "plan_errors",
     "pool2d",
+    "recurrent",
     "reduction",
     "rows",
     "softmax",

@@ -11,7 +11,7 @@ namespace convlet::bind {
 void bind_linear(pybind11::module_& module);         // conv2d, dense, bias gradient
 void bind_pool2d(pybind11::module_& module);         // max and average pooling
 void bind_elementwise(pybind11::module_& module);    // activations, softmax, dropout, add, multiply
-void bind_sequence(pybind11::module_& module);       // attention
+void bind_sequence(pybind11::module_& module);       // attention, recurrent layers
 void bind_augment(pybind11::module_& module);        // augmentation of images
 void bind_loss(pybind11::module_& module);           // softmax cross-entropy, elementwise losses
 void bind_normalization(pybind11::module_& module);  // batch normalization

@@ -1,4 +1,4 @@
-// attention.
+// attention and the recurrent layers.
 #include <pybind11/stl.h>
 
 #include <algorithm>
@@ -85,6 +85,132 @@ py::tuple attention_backward(const py::object& dy_value, const py::object& q_val
   return py::make_tuple(dq.array, dk.array, dv.array);
 }
 
+// The inputs of a recurrent layer, checked.
+struct RecurrentInputs {
+  Input x, kernel, recurrent_kernel;
+  std::optional<Input> bias;
+  RecurrentShape shape;
+
+  const float* first_bias() const { return bias ? bias->f32() : nullptr; }
+  // The bias of h[t-1] R.
+  const float* second_bias() const {
+    return bias && shape.cell == Cell::gru ? bias->f32() + shape.kernel().back() : nullptr;
+  }
+};
+
+RecurrentInputs recurrent_inputs(const char* op, Cell cell, const py::object& x_value,
+                                 const py::object& kernel, const py::object& recurrent_kernel,
+                                 const py::object& bias, bool sequences, bool reverse) {
+  const std::string gates = cell == Cell::lstm ? "4*U" : cell == Cell::gru ? "3*U" : "U";
+  RecurrentInputs in = {
+      float_input(op, "x", x_value, "(N,T,I)"),
+      float_input(op, "kernel", kernel, ("(I," + gates + ")").c_str()),
+      float_input(op, "recurrent_kernel", recurrent_kernel, ("(U," + gates + ")").c_str()),
+      std::nullopt,
+      {}};
+  if (!bias.is_none())
+    in.bias =
+        float_input(op, "bias", bias, cell == Cell::gru ? "(2,3*U)" : ("(" + gates + ",)").c_str());
+  in.shape = check_recurrent(op, cell, in.x.shape(), in.kernel.shape(), in.recurrent_kernel.shape(),
+                             in.bias ? &in.bias->shape() : nullptr, {sequences, reverse, false});
+  return in;
+}
+
+py::array recurrent(const std::string& name, const py::object& x, const py::object& kernel,
+                    const py::object& recurrent_kernel, const py::object& bias, bool sequences,
+                    bool reverse, const py::object& out) {
+  const Cell cell = cell_named(name);
+  const char* op = name_of(cell);
+  const RecurrentInputs in =
+      recurrent_inputs(op, cell, x, kernel, recurrent_kernel, bias, sequences, reverse);
+  const RecurrentShape& s = in.shape;
+  Output y = float_output(op, out, s.y(),
+                          {&in.x, &in.kernel, &in.recurrent_kernel, in.bias ? &*in.bias : &in.x});
+  const std::int64_t projected_size = s.projected().elements();
+
+  run(
+      [&](const Kernels& kernels, int threads) {
+        return Workspace::padded<float>(projected_size) +
+               std::max(kernels.dense_workspace(s.projection(), Pass::forward, threads),
+                        kernels.recurrent_workspace(s, Pass::forward, threads));
+      },
+      [&](const Kernels& kernels, Context& context, Workspace& workspace) {
+        float* projected = workspace.take<float>(projected_size);
+        void* rest = workspace.take<char>(0);
+        kernels.dense(context, s.projection(), in.x.f32(), in.kernel.f32(), in.first_bias(),
+                      Activation::none, projected, rest);
+        kernels.recurrent(context, s, projected, in.recurrent_kernel.f32(), in.second_bias(),
+                          nullptr, nullptr, y.data, rest);
+      });
+  return y.array;
+}
+
+// The workspace that any step of the backward needs.
+std::size_t recurrent_backward_workspace(const Kernels& kernels, const RecurrentShape& s,
+                                         int threads) {
+  const DenseShape projection = s.projection(), recurrence = s.recurrence();
+  return std::max({kernels.dense_workspace(projection, Pass::forward, threads),
+                   kernels.recurrent_workspace(s, Pass::forward, threads),
+                   kernels.recurrent_workspace(s, Pass::backward_input, threads),
+                   kernels.dense_workspace(projection, Pass::backward_weight, threads),
+                   kernels.dense_workspace(recurrence, Pass::backward_weight, threads),
+                   kernels.dense_workspace(projection, Pass::backward_input, threads),
+                   kernels.bias_gradient_workspace({projection.N, projection.O})});
+}
+
+// (dx, dkernel, drecurrent_kernel, dbias or None); the forward runs again for what the backward
+// needs of it.
+py::tuple recurrent_backward(const std::string& name, const py::object& dy_value,
+                             const py::object& x, const py::object& kernel,
+                             const py::object& recurrent_kernel, const py::object& bias,
+                             bool sequences, bool reverse) {
+  const Cell cell = cell_named(name);
+  const std::string op_name = name + "_backward";
+  const char* op = op_name.c_str();
+  const char* layout = sequences ? "(N,T,U)" : "(N,U)";
+  Input dy = float_input(op, "dy", dy_value, layout);
+  const RecurrentInputs in =
+      recurrent_inputs(op, cell, x, kernel, recurrent_kernel, bias, sequences, reverse);
+  const RecurrentShape& s = in.shape;
+  expect_shape(op, "dy", layout, s.y(), dy.shape());
+  Output dx = float_output(op, py::none(), s.x(), {});
+  Output dw = float_output(op, py::none(), s.kernel(), {});
+  Output dr = float_output(op, py::none(), s.recurrent_kernel(), {});
+  Output db = float_output(op, py::none(), s.bias(), {});
+  const std::int64_t y_size = s.y().elements(), gates_size = s.projected().elements();
+  const std::int64_t kept_size = s.kept().elements(), previous_size = s.previous().elements();
+
+  run(
+      [&](const Kernels& kernels, int threads) {
+        return Workspace::padded<float>(y_size) + 2 * Workspace::padded<float>(gates_size) +
+               Workspace::padded<float>(kept_size) + Workspace::padded<float>(previous_size) +
+               recurrent_backward_workspace(kernels, s, threads);
+      },
+      [&](const Kernels& kernels, Context& context, Workspace& workspace) {
+        float* y = workspace.take<float>(y_size);
+        float *a = workspace.take<float>(gates_size), *m = workspace.take<float>(gates_size);
+        float* kept = workspace.take<float>(kept_size);
+        float* previous = workspace.take<float>(previous_size);
+        void* rest = workspace.take<char>(0);
+        kernels.dense(context, s.projection(), in.x.f32(), in.kernel.f32(), in.first_bias(),
+                      Activation::none, a, rest);
+        kernels.recurrent(context, s, a, in.recurrent_kernel.f32(), in.second_bias(), kept,
+                          previous, y, rest);
+        // The gradients of a and m take their place.
+        kernels.recurrent_backward(context, s, dy.f32(), kept, previous, in.recurrent_kernel.f32(),
+                                   a, m, rest);
+        const float* dm = s.cell == Cell::gru ? m : a;
+        const RowsShape rows = {s.projection().N, s.projection().O};
+        kernels.dense_backward_weight(context, s.projection(), a, in.x.f32(), dw.data, rest);
+        kernels.dense_backward_weight(context, s.recurrence(), dm, previous, dr.data, rest);
+        kernels.bias_gradient(context, rows, a, db.data, rest);
+        if (s.cell == Cell::gru) kernels.bias_gradient(context, rows, dm, db.data + rows.C, rest);
+        kernels.dense_backward_input(context, s.projection(), a, in.kernel.f32(), dx.data, rest);
+      });
+  return py::make_tuple(dx.array, dw.array, dr.array,
+                        in.bias ? py::object(db.array) : py::object(py::none()));
+}
+
 }  // namespace
 
 void bind_sequence(py::module_& module) {
@@ -94,6 +220,11 @@ void bind_sequence(py::module_& module) {
   module.def("attention_backward", attention_backward, arg("dy"), arg("q"), arg("k"), arg("v"),
              arg("heads"), arg("scale"), arg("causal"), arg("rate"), arg("seed"), arg("step"),
              arg("stream"));
+  module.def("recurrent", recurrent, arg("cell"), arg("x"), arg("kernel"), arg("recurrent_kernel"),
+             arg("bias"), arg("return_sequences"), arg("go_backwards"), arg("out"));
+  module.def("recurrent_backward", recurrent_backward, arg("cell"), arg("dy"), arg("x"),
+             arg("kernel"), arg("recurrent_kernel"), arg("bias"), arg("return_sequences"),
+             arg("go_backwards"));
 }
 
 }  // namespace convlet::bind

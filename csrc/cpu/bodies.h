@@ -21,6 +21,7 @@
 #include "cpu/elementwise.h"
 #include "cpu/dropout.h"
 #include "cpu/attention.h"
+#include "cpu/recurrent.h"
 #include "cpu/optimizer.h"
 #include "cpu/reduction.h"
 #include "cpu/rows.h"
@@ -65,6 +66,9 @@ constexpr Kernels kTable = {
     batch_norm_backward_workspace,
     batch_norm_backward,
     moving_average,
+    recurrent_workspace,
+    recurrent,
+    recurrent_backward,
     softmax_cross_entropy,
     elementwise_loss,
     dropout,

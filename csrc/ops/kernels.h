@@ -16,6 +16,7 @@
 #include "ops/elementwise_loss.h"
 #include "ops/optimizer.h"
 #include "ops/pool2d.h"
+#include "ops/recurrent.h"
 #include "ops/softmax.h"
 #include "ops/softmax_cross_entropy.h"
 
@@ -112,6 +113,18 @@ struct Kernels {
 
   // average = momentum * average + (1 - momentum) * x, over n elements.
   void (*moving_average)(Context&, std::int64_t n, double momentum, const float* x, float* average);
+
+  // recurrent.h; Pass is forward or backward_input. projected and da (N,T,G*U), kept and previous
+  // as in RecurrentShape; recurrent_bias, the bias of m, is gru's and may be null, as may kept and
+  // previous, together, in the forward. dm, the gradient of m, is gru's; for the others it is da
+  // and may be null.
+  std::size_t (*recurrent_workspace)(const RecurrentShape&, Pass, int threads);
+  void (*recurrent)(Context&, const RecurrentShape&, const float* projected,
+                    const float* recurrent_kernel, const float* recurrent_bias, float* kept,
+                    float* previous, float* y, void* workspace);
+  void (*recurrent_backward)(Context&, const RecurrentShape&, const float* dy, const float* kept,
+                             const float* previous, const float* recurrent_kernel, float* da,
+                             float* dm, void* workspace);
 
   // softmax_cross_entropy.h. labels: int32 (N,), -1 for an ignored row, or float32 (N,C).
   // class_weight (C) may be null. scale (N) may be null (1). loss (N) gets scale[n] * l[n]. dlogits

@@ -151,6 +151,26 @@ def attention_backward(
     step: int,
     stream: int,
 ) -> tuple[F32, F32, F32]: ...
+def recurrent(
+    cell: str,
+    x: F32,
+    kernel: F32,
+    recurrent_kernel: F32,
+    bias: F32 | None,
+    return_sequences: bool,
+    go_backwards: bool,
+    out: F32 | None,
+) -> F32: ...
+def recurrent_backward(
+    cell: str,
+    dy: F32,
+    x: F32,
+    kernel: F32,
+    recurrent_kernel: F32,
+    bias: F32 | None,
+    return_sequences: bool,
+    go_backwards: bool,
+) -> tuple[F32, F32, F32, F32 | None]: ...
 def add(a: F32, b: F32, out: F32 | None) -> F32: ...
 def multiply(a: F32, b: F32, out: F32 | None) -> F32: ...
 def augment(

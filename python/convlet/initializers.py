@@ -220,6 +220,25 @@ class LecunNormal(_Named):
     choices = (1.0, "fan_in", "truncated_normal")
 
 
+class Orthogonal(Initializer):
+    """gain times a random orthogonal matrix (Saxe et al. 2014): the rows or the columns, whichever
+    are fewer, are orthonormal. All axes but the last together are the rows."""
+
+    def __init__(self, gain: float = 1.0, seed: int | None = None):
+        super().__init__(seed)
+        self.gain = float(gain)
+
+    def values(self, shape: tuple[int, ...], rng: np.random.Generator) -> F32:
+        if len(shape) < 2:
+            raise ValueError(f"Orthogonal: expected a weight of at least 2 axes, got shape {shape}")
+        rows, columns = math.prod(shape[:-1]), shape[-1]
+        normal = rng.standard_normal((max(rows, columns), min(rows, columns)))
+        q, r = np.linalg.qr(normal)
+        q *= np.where(np.diagonal(r) < 0, -1.0, 1.0)  # uniform over the orthogonal matrices
+        q = q if rows >= columns else q.T
+        return (self.gain * q).reshape(shape).astype(np.float32)
+
+
 NAMES: dict[str, type[Initializer]] = {
     "constant": Constant,
     "glorot_normal": GlorotNormal,
@@ -229,6 +248,7 @@ NAMES: dict[str, type[Initializer]] = {
     "lecun_normal": LecunNormal,
     "lecun_uniform": LecunUniform,
     "ones": Ones,
+    "orthogonal": Orthogonal,
     "random_normal": RandomNormal,
     "random_uniform": RandomUniform,
     "truncated_normal": TruncatedNormal,

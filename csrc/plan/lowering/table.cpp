@@ -11,7 +11,7 @@ extern const Lowering kActivation, kSoftmax, kLogSoftmax, kDropout;
 extern const Lowering kBatchNorm;
 extern const Lowering kReshape, kPad2d, kConcatenate;
 extern const Lowering kAdd, kMultiply, kScale;
-extern const Lowering kAttention;
+extern const Lowering kAttention, kSimpleRnn, kLstm, kGru;
 
 namespace {
 
@@ -19,6 +19,7 @@ const Lowering* const kTable[] = {
     &kConv2d,      &kDense,   &kMaxPool2d,  &kAvgPool2d, &kGlobalMaxPool2d, &kGlobalAvgPool2d,
     &kActivation,  &kSoftmax, &kLogSoftmax, &kDropout,   &kReshape,         &kPad2d,
     &kConcatenate, &kAdd,     &kMultiply,   &kScale,     &kAttention,       &kBatchNorm,
+    &kSimpleRnn,   &kLstm,    &kGru,
 };
 
 std::string range(int least, int most) {

@@ -14,6 +14,7 @@ from convlet.layers.pooling import (
     GlobalMaxPooling2D,
     MaxPooling2D,
 )
+from convlet.layers.recurrent import GRU, LSTM, Bidirectional, SimpleRNN
 from convlet.layers.reshaping import Flatten, Reshape, ZeroPadding2D
 
 # Keras' second names.
@@ -29,6 +30,7 @@ __all__ = [
     "AveragePooling2D",
     "AvgPool2D",
     "BatchNormalization",
+    "Bidirectional",
     "Concatenate",
     "Conv2D",
     "Convolution2D",
@@ -37,12 +39,14 @@ __all__ = [
     "Dropout",
     "ELU",
     "Flatten",
+    "GRU",
     "GlobalAveragePooling2D",
     "GlobalAvgPool2D",
     "GlobalMaxPool2D",
     "GlobalMaxPooling2D",
     "Input",
     "InputLayer",
+    "LSTM",
     "Layer",
     "LeakyReLU",
     "MaxPool2D",
@@ -53,6 +57,7 @@ __all__ = [
     "ReLU",
     "Rescaling",
     "Reshape",
+    "SimpleRNN",
     "Softmax",
     "SymbolicTensor",
     "ZeroPadding2D",
@@ -69,6 +74,7 @@ REGISTRY: dict[str, type[Layer]] = {
         Add,
         AveragePooling2D,
         BatchNormalization,
+        Bidirectional,
         Concatenate,
         Conv2D,
         Dense,
@@ -76,9 +82,11 @@ REGISTRY: dict[str, type[Layer]] = {
         Dropout,
         ELU,
         Flatten,
+        GRU,
         GlobalAveragePooling2D,
         GlobalMaxPooling2D,
         InputLayer,
+        LSTM,
         LeakyReLU,
         MaxPooling2D,
         MultiHeadAttention,
@@ -87,6 +95,7 @@ REGISTRY: dict[str, type[Layer]] = {
         ReLU,
         Rescaling,
         Reshape,
+        SimpleRNN,
         Softmax,
         ZeroPadding2D,
     )

@@ -3,6 +3,7 @@
 import re
 import weakref
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import numpy as np
@@ -29,6 +30,7 @@ class GraphBuilder(Protocol):
         parameters: Sequence[int] = (),
         attributes: dict[str, Any] | None = None,
     ) -> int: ...
+    def scope(self, owner: "Layer") -> AbstractContextManager[None]: ...
 
 
 class SymbolicTensor:
@@ -285,7 +287,9 @@ class Layer:
             shapes = [x.shape for x in arrays]
             raise arguments.expected(self.owner, "inputs", "arrays with a batch axis first", shapes)
         tensors = [Input(x.shape[1:]) for x in arrays]
-        return Model(tensors, self.apply(tensors)[0]).predict(arrays, batch_size=128)
+        outputs = self.apply(tensors)
+        model = Model(tensors, outputs if len(outputs) > 1 else outputs[0])
+        return model.predict(arrays, batch_size=128)
 
     # The tensors of the only call, as in Keras.
 

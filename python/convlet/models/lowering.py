@@ -99,9 +99,9 @@ class Lowering:
         return self.graph.node(op, name, list(inputs), list(parameters), attributes or {})
 
     @contextmanager
-    def scope(self, model: Layer) -> Iterator[None]:
-        """The layers of a model inside a model are named "inner/conv2d"."""
-        self._scopes.append(model)
+    def scope(self, owner: Layer) -> Iterator[None]:
+        """The layers of a model inside a model, or of a layer, are named "inner/conv2d"."""
+        self._scopes.append(owner)
         yield
         self._scopes.pop()
 

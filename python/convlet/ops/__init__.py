@@ -61,7 +61,16 @@ from convlet.ops.linear import (
 from convlet.ops.loss import mean_squared_error, sigmoid_cross_entropy, softmax_cross_entropy
 from convlet.ops.normalization import batch_norm, batch_norm_backward
 from convlet.ops.pool2d import avg_pool2d, avg_pool2d_backward, max_pool2d, max_pool2d_backward
-from convlet.ops.sequence import attention, attention_backward
+from convlet.ops.sequence import (
+    attention,
+    attention_backward,
+    gru,
+    gru_backward,
+    lstm,
+    lstm_backward,
+    simple_rnn,
+    simple_rnn_backward,
+)
 
 __all__ = [
     "add",
@@ -82,6 +91,8 @@ __all__ = [
     "elu_backward",
     "gelu",
     "gelu_backward",
+    "gru",
+    "gru_backward",
     "hard_sigmoid",
     "hard_sigmoid_backward",
     "hard_swish",
@@ -90,6 +101,8 @@ __all__ = [
     "leaky_relu_backward",
     "log_softmax",
     "log_softmax_backward",
+    "lstm",
+    "lstm_backward",
     "max_pool2d",
     "max_pool2d_backward",
     "mean_squared_error",
@@ -105,6 +118,8 @@ __all__ = [
     "sigmoid_cross_entropy",
     "silu",
     "silu_backward",
+    "simple_rnn",
+    "simple_rnn_backward",
     "softmax",
     "softmax_backward",
     "softmax_cross_entropy",

@@ -1,4 +1,4 @@
-"""Attention, and its gradient."""
+"""Attention and recurrent layers, and their gradients."""
 
 from __future__ import annotations
 
@@ -82,3 +82,205 @@ def _options(
         None if scale is None else number(op, "scale", scale),
         flag(op, "causal", causal),
     )
+
+
+def simple_rnn(
+    x: Array,
+    kernel: Array,
+    recurrent_kernel: Array,
+    bias: Array | None = None,
+    *,
+    return_sequences: bool = False,
+    go_backwards: bool = False,
+    out: Array | None = None,
+) -> Array:
+    """A fully connected recurrent layer (Elman 1990).
+
+    With h = 0 at the start, for each time step, m = h @ recurrent_kernel:
+
+        h = tanh(x[:, t] @ kernel + bias + m)
+
+    Args:
+        x: (N,T,I).
+        kernel: (I,U).
+        recurrent_kernel: (U,U).
+        bias: (U,), or None.
+        return_sequences: whether y has the h of every step.
+        go_backwards: whether to walk from the last time step to the first; the h of the steps come
+            in that order.
+        out: where to write y.
+
+    Returns:
+        y (N,T,U), or (N,U), the h of the last step.
+    """
+    arrays = (x, kernel, recurrent_kernel, bias)
+    return _recurrent("simple_rnn", arrays, return_sequences, go_backwards, out)
+
+
+def simple_rnn_backward(
+    dy: Array,
+    x: Array,
+    kernel: Array,
+    recurrent_kernel: Array,
+    bias: Array | None = None,
+    *,
+    return_sequences: bool = False,
+    go_backwards: bool = False,
+) -> tuple[Array, Array, Array, Array | None]:
+    """The gradients of simple_rnn, through time (Werbos 1990); the forward runs again.
+
+    Args:
+        dy: of y's shape.
+        x, kernel, recurrent_kernel, bias, return_sequences, go_backwards: as simple_rnn was given
+            them.
+
+    Returns:
+        (dx, dkernel, drecurrent_kernel, dbias), of the shapes of the arguments; dbias is None where
+        bias is.
+    """
+    arrays = (dy, x, kernel, recurrent_kernel, bias)
+    return _recurrent_backward("simple_rnn", arrays, return_sequences, go_backwards)
+
+
+def lstm(
+    x: Array,
+    kernel: Array,
+    recurrent_kernel: Array,
+    bias: Array | None = None,
+    *,
+    return_sequences: bool = False,
+    go_backwards: bool = False,
+    out: Array | None = None,
+) -> Array:
+    """Long short-term memory (Hochreiter & Schmidhuber 1997; Gers et al. 2000).
+
+    With h = 0 at the start, for each time step, m = h @ recurrent_kernel:
+
+        i, f, g, o = split(x[:, t] @ kernel + bias + m)
+        c = sigmoid(f) * c + sigmoid(i) * tanh(g),   h = sigmoid(o) * tanh(c)
+
+    Args:
+        x: (N,T,I).
+        kernel: (I,4*U), the gates i, f, g, o side by side, Keras' order.
+        recurrent_kernel: (U,4*U).
+        bias: (4*U,), or None.
+        return_sequences: whether y has the h of every step.
+        go_backwards: whether to walk from the last time step to the first; the h of the steps come
+            in that order.
+        out: where to write y.
+
+    Returns:
+        y (N,T,U), or (N,U), the h of the last step.
+    """
+    arrays = (x, kernel, recurrent_kernel, bias)
+    return _recurrent("lstm", arrays, return_sequences, go_backwards, out)
+
+
+def lstm_backward(
+    dy: Array,
+    x: Array,
+    kernel: Array,
+    recurrent_kernel: Array,
+    bias: Array | None = None,
+    *,
+    return_sequences: bool = False,
+    go_backwards: bool = False,
+) -> tuple[Array, Array, Array, Array | None]:
+    """The gradients of lstm, through time (Werbos 1990); the forward runs again.
+
+    Args:
+        dy: of y's shape.
+        x, kernel, recurrent_kernel, bias, return_sequences, go_backwards: as lstm was given
+            them.
+
+    Returns:
+        (dx, dkernel, drecurrent_kernel, dbias), of the shapes of the arguments; dbias is None where
+        bias is.
+    """
+    arrays = (dy, x, kernel, recurrent_kernel, bias)
+    return _recurrent_backward("lstm", arrays, return_sequences, go_backwards)
+
+
+def gru(
+    x: Array,
+    kernel: Array,
+    recurrent_kernel: Array,
+    bias: Array | None = None,
+    *,
+    return_sequences: bool = False,
+    go_backwards: bool = False,
+    out: Array | None = None,
+) -> Array:
+    """Gated recurrent units (Cho et al. 2014), the reset gate after the product, as in Keras.
+
+    With h = 0 at the start, for each time step, m = h @ recurrent_kernel + bias[1]:
+
+        z, r, g = split(x[:, t] @ kernel + bias[0]),   mz, mr, mg = split(m)
+        z = sigmoid(z + mz),   r = sigmoid(r + mr),   g = tanh(g + r * mg)
+        h = z * h + (1 - z) * g
+
+    Args:
+        x: (N,T,I).
+        kernel: (I,3*U), the gates z, r, g side by side, Keras' order.
+        recurrent_kernel: (U,3*U).
+        bias: (2,3*U), or None.
+        return_sequences: whether y has the h of every step.
+        go_backwards: whether to walk from the last time step to the first; the h of the steps come
+            in that order.
+        out: where to write y.
+
+    Returns:
+        y (N,T,U), or (N,U), the h of the last step.
+    """
+    arrays = (x, kernel, recurrent_kernel, bias)
+    return _recurrent("gru", arrays, return_sequences, go_backwards, out)
+
+
+def gru_backward(
+    dy: Array,
+    x: Array,
+    kernel: Array,
+    recurrent_kernel: Array,
+    bias: Array | None = None,
+    *,
+    return_sequences: bool = False,
+    go_backwards: bool = False,
+) -> tuple[Array, Array, Array, Array | None]:
+    """The gradients of gru, through time (Werbos 1990); the forward runs again.
+
+    Args:
+        dy: of y's shape.
+        x, kernel, recurrent_kernel, bias, return_sequences, go_backwards: as gru was given
+            them.
+
+    Returns:
+        (dx, dkernel, drecurrent_kernel, dbias), of the shapes of the arguments; dbias is None where
+        bias is.
+    """
+    arrays = (dy, x, kernel, recurrent_kernel, bias)
+    return _recurrent_backward("gru", arrays, return_sequences, go_backwards)
+
+
+def _recurrent(
+    op: str,
+    arrays: tuple[Array, ...],
+    return_sequences: bool,
+    go_backwards: bool,
+    out: Array | None,
+) -> Array:
+    names = ("x", "kernel", "recurrent_kernel", "bias")
+    *taken, y, give = borrow(op, out, **dict(zip(names, arrays, strict=True)))
+    sequences = flag(op, "return_sequences", return_sequences)
+    return give(_core.recurrent(op, *taken, sequences, flag(op, "go_backwards", go_backwards), y))
+
+
+def _recurrent_backward(
+    op: str, arrays: tuple[Array, ...], return_sequences: bool, go_backwards: bool
+) -> tuple[Array, Array, Array, Array | None]:
+    names = ("dy", "x", "kernel", "recurrent_kernel", "bias")
+    name = f"{op}_backward"
+    *taken, _, give = borrow(name, None, **dict(zip(names, arrays, strict=True)))
+    sequences = flag(name, "return_sequences", return_sequences)
+    backwards = flag(name, "go_backwards", go_backwards)
+    dx, dw, dr, db = _core.recurrent_backward(op, *taken, sequences, backwards)
+    return give(dx), give(dw), give(dr), None if db is None else give(db)
