@@ -117,6 +117,18 @@ def test_epochs_have_their_own_order_while_gradients_gather():
     assert orders[:2] != orders[2:]
 
 
+def test_moving_averages_of_batch_normalization_follow_every_batch():
+    x = floats(32, 6)
+    model = Sequential([layers.BatchNormalization(momentum=0.5, input_shape=(6,)), layers.Dense(1)])
+    model.compile(optimizers.SGD(0.1, gradient_accumulation_steps=4), "mse")
+    mean = np.zeros(6)
+    for i in range(3):  # no update yet
+        batch = x[8 * i : 8 * i + 8]
+        model.train_on_batch(batch, np.zeros((8, 1), np.float32))
+        mean = 0.5 * mean + 0.5 * batch.mean(0)
+        np.testing.assert_allclose(model.layers[0].get_weights()[2], mean, atol=1e-6)
+
+
 @pytest.mark.parametrize("batches", [2, 3])
 def test_accumulation_goes_on_after_saving(tmp_path, batches):
     x, y = images(40)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         Sequential,
         fine_tune,
         load_model,
+        lr_find,
     )
     from convlet.utils import set_random_seed
 
@@ -61,6 +62,7 @@ _HOMES = {
     "Sequential": "models",
     "fine_tune": "models",
     "load_model": "models",
+    "lr_find": "models",
     "set_random_seed": "utils",
 }
 
@@ -80,6 +82,7 @@ __all__ = [
     "layers",
     "load_model",
     "losses",
+    "lr_find",
     "metrics",
     "models",
     "ops",

@@ -103,6 +103,32 @@ class History(Callback):
         self.history: dict[str, list[Any]] = {}
         self.epoch: list[int] = []
 
+    def plot(self, path: Any) -> None:
+        """Draws the curves to a file (.png, .svg, .pdf): a panel for the loss and for each metric,
+        with training and validation in it.
+
+        Raises:
+            ImportError: when matplotlib is not installed.
+            ValueError: when there is no epoch to draw, or for another ending.
+        """
+        from convlet.plotting import new_figure, write
+
+        keys = [key for key in self.history if not key.startswith("val_")]
+        if not keys or not self.epoch:
+            raise ValueError("History: plot: expected at least one epoch, got none")
+        figure, panels = new_figure("History: plot", len(keys))
+        for key, axes in zip(keys, panels, strict=True):
+            for name, label in ((key, "training"), (f"val_{key}", "validation")):
+                values = self.history.get(name, [])
+                # With validation_freq there are fewer values than epochs.
+                every = max(1, len(self.epoch) // max(1, len(values)))
+                epochs = [epoch + 1 for epoch in self.epoch[every - 1 :: every]]
+                if values:
+                    axes.plot(epochs[: len(values)], values, marker=".", label=label)
+            axes.set(title=key, xlabel="epoch")
+            axes.legend()
+        write(figure, path, "History: plot")
+
     def set_model(self, model: Any) -> None:
         pass
 

@@ -2,6 +2,7 @@
 
 from convlet.data.augmentation import Augmentation, AugmentedBatches
 from convlet.data.dataset import ImageDataset
+from convlet.data.mixing import CutMix, MixUp, RandomChoice
 from convlet.data.preprocessing import Preprocessing
 from convlet.data.sampling import BalancedSampler, balanced_weights
 from convlet.data.shift import ShiftedBatches
@@ -9,11 +10,14 @@ from convlet.data.sources import Source, Task, open_source
 from convlet.data.split import assign_parts, stratified_split
 
 __all__ = [
-    "BalancedSampler",
-    "ImageDataset",
-    "AugmentedBatches",
     "Augmentation",
+    "AugmentedBatches",
+    "BalancedSampler",
+    "CutMix",
+    "ImageDataset",
+    "MixUp",
     "Preprocessing",
+    "RandomChoice",
     "ShiftedBatches",
     "Source",
     "Task",
