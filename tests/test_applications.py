@@ -20,8 +20,10 @@ PARAMETERS = {
     "cifar_small": 315_722,
     "densenet121": 7_978_856,
     "googlenet": 6_624_904,
+    "gru_classifier": 61_962,
     "img224": 23_908_682,
     "lenet": 61_706,
+    "lstm_classifier": 81_674,
     "mnist_cnn": 93_322,
     "mobilenet_v2": 3_504_872,
     "nin": 966_986,
@@ -129,7 +131,7 @@ def test_names_of_scales():
         applications.lenet(scale="imagenet")
 
 
-@pytest.mark.parametrize("name", ["lenet", "nin", "resnet18_cifar"])
+@pytest.mark.parametrize("name", ["lenet", "nin", "resnet18_cifar", "gru_classifier"])
 def test_saved_and_loaded(name, tmp_path):
     model = MODELS[name]((20, 24, 3), 5, scale="imagenet", classifier_activation="sigmoid")
     x = np.random.default_rng(0).integers(0, 256, (4, 20, 24, 3), np.uint8)

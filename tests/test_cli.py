@@ -142,7 +142,16 @@ def test_optimizers_and_no_validation(tmp_path, optimizer):
 
 
 # The large networks take the same path, and minutes.
-LIGHT = ("small_cnn", "cifar_cnn", "mnist_cnn", "cifar_small", "img224", "lenet", "nin")
+LIGHT = (
+    "small_cnn",
+    "cifar_cnn",
+    "mnist_cnn",
+    "cifar_small",
+    "img224",
+    "lenet",
+    "nin",
+    "gru_classifier",
+)
 
 
 @pytest.mark.parametrize("model", LIGHT)

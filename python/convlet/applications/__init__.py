@@ -22,6 +22,7 @@ from convlet.applications.googlenet import googlenet
 from convlet.applications.lenet import lenet
 from convlet.applications.mobilenet import mobilenet_v2
 from convlet.applications.nin import nin
+from convlet.applications.recurrent import gru_classifier, lstm_classifier
 from convlet.applications.resnet import resnet18, resnet18_cifar, resnet34, resnet50
 from convlet.applications.sizes import SMALLEST
 from convlet.applications.torch_weights import load_torch_weights
@@ -49,6 +50,8 @@ MODELS = {
         resnet18_cifar,
         densenet121,
         mobilenet_v2,
+        lstm_classifier,
+        gru_classifier,
     )
 }
 

@@ -31,6 +31,8 @@ MODELS = (
     "resnet18_cifar",
     "densenet121",
     "mobilenet_v2",
+    "lstm_classifier",
+    "gru_classifier",
 )
 OPTIMIZERS = ("adam", "adamw", "rmsprop", "sgd")
 DEVICES = ("auto", "cpu", "cuda")
