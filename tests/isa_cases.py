@@ -218,7 +218,7 @@ def _augment(integers, floats, rng):
 
 
 def _augment_call(settings, x):
-    return _core.augment(settings, x, None, None, 3, 5, None, None, "float32", None)
+    return _core.augment(settings, x, None, None, 3, 5, 0, None, None, "float32", None)
 
 
 def _normalization(integers, floats, rng):

@@ -33,11 +33,11 @@ def fixed(**numbers):
 
 
 def augment(settings, x, rows=None, indices=None, seed=0, epoch=0, dtype="float32", out=None):
-    return _core.augment(settings, x, rows, indices, seed, epoch, None, None, dtype, out)
+    return _core.augment(settings, x, rows, indices, seed, epoch, 0, None, None, dtype, out)
 
 
 def draw(settings, shape, index=0, seed=0, epoch=0):
-    return _core.augment_draws(settings, shape, np.array([index]), seed, epoch)[0]
+    return _core.augment_draws(settings, shape, np.array([index]), seed, epoch, 0)[0]
 
 
 def scipy_image(image, matrix, shape, *, fill, order, value=0.0):
@@ -216,7 +216,7 @@ class TestCrop:
     def test_area_and_ratio(self):
         settings = {"crop_area_low": 0.2, "crop_area_high": 0.5}
         settings |= {"crop_ratio_low": 0.5, "crop_ratio_high": 2.0}
-        draws = _core.augment_draws(settings, (100, 100, 3), np.arange(4000), 0, 0)
+        draws = _core.augment_draws(settings, (100, 100, 3), np.arange(4000), 0, 0, 0)
         windows = np.array([d["window"] for d in draws])
         areas, ratios = windows[:, 2] * windows[:, 3], windows[:, 3] / windows[:, 2]
         assert 2000 <= areas.min() < 2100
@@ -289,7 +289,7 @@ class TestColour:
             scale = np.linspace(0.1, 2, channels, dtype=np.float32)
             offset = np.linspace(-3, 3, channels, dtype=np.float32)
             settings = fixed(brightness=2.0)
-            y = _core.augment(settings, x, None, None, 0, 0, scale, offset, "float32", None)
+            y = _core.augment(settings, x, None, None, 0, 0, 0, scale, offset, "float32", None)
             expected = np.minimum(x * 2.0, 255) * scale + offset
             np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
 
@@ -320,7 +320,7 @@ class TestErase:
             assert 0.015 * 1200 < height * width < 0.35 * 1200
 
     def test_probability(self):
-        draws = _core.augment_draws({"erase": 0.3}, (20, 20, 1), np.arange(5000), 0, 0)
+        draws = _core.augment_draws({"erase": 0.3}, (20, 20, 1), np.arange(5000), 0, 0, 0)
         share = np.mean([d["erased"][2] > 0 for d in draws])
         assert abs(share - 0.3) < 0.03
 
@@ -334,7 +334,7 @@ class TestDraws:
         for name, (low, high) in ranges.items():
             settings |= {f"{name}_low": low, f"{name}_high": high}
         count = 20_000
-        draws = _core.augment_draws(settings, (20, 20, 3), np.arange(count), 1, 2)
+        draws = _core.augment_draws(settings, (20, 20, 3), np.arange(count), 1, 2, 0)
         values = {name: np.array([d[name] for d in draws]) for name in ranges}
         for name, (low, high) in ranges.items():
             v = (values[name] - low) / (high - low)
@@ -354,7 +354,7 @@ class TestDraws:
     def test_whole_shifts_and_choices(self):
         settings = {"shift_h_low": -2, "shift_h_high": 2, "shift_h_whole": 1}
         settings |= {"shift_w_choices": [0.0, 3.0, 5.0]}
-        draws = _core.augment_draws(settings, (9, 9, 1), np.arange(5000), 0, 0)
+        draws = _core.augment_draws(settings, (9, 9, 1), np.arange(5000), 0, 0, 0)
         h, counts = np.unique([d["shift_h"] for d in draws], return_counts=True)
         assert h.tolist() == [-2, -1, 0, 1, 2]
         assert np.abs(counts / 5000 - 0.2).max() < 0.03
@@ -555,4 +555,4 @@ class TestErrors:
         with pytest.raises(ValueError, match=r"expected epoch in \[0,2\^40\)"):
             augment({}, self.x, epoch=2**40)
         with pytest.raises(ValueError, match=r"scale \(C,\) of shape \(3,\), got \(2,\)"):
-            _core.augment({}, self.x, None, None, 0, 0, np.ones(2, "f4"), None, "float32", None)
+            _core.augment({}, self.x, None, None, 0, 0, 0, np.ones(2, "f4"), None, "float32", None)

@@ -1,6 +1,8 @@
 """convlet.data.Augmentation: its description, its batches, training with it, the contact sheet."""
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from PIL import Image
 
 import convlet
 from convlet import _core
-from convlet.data import Augmentation
+from convlet.data import Augmentation, ImageDataset, Preprocessing
 from convlet.datasets import digits
 from reference import assert_exact
 
@@ -19,7 +21,7 @@ def pixels(*shape, seed=0):
 
 def draws(augmentation, shape=(20, 30, 3), count=400):
     """What is drawn for `count` images, as arrays by name."""
-    found = _core.augment_draws(augmentation.settings, shape, np.arange(count), 0, 0)
+    found = _core.augment_draws(augmentation.settings, shape, np.arange(count), 0, 0, 0)
     return {name: np.array([d[name] for d in found]) for name in found[0]}
 
 
@@ -182,6 +184,45 @@ class TestBatches:
             Augmentation().flow(x, y, 0)
 
 
+class TestDataset:
+    """In the threads of ImageDataset."""
+
+    def dataset(self, images, **options):
+        height, width, channels = images.shape[1:]
+        preprocessing = Preprocessing((height, width), {1: "grayscale", 3: "rgb"}[channels])
+        return ImageDataset(
+            images, np.arange(len(images)), preprocessing=preprocessing, seed=7, **options
+        )
+
+    def test_is_the_call(self):
+        x = pixels(21, 17, 13, 3)
+        for augmentation in (
+            Augmentation(rotate=20, flip="both", scale=1 / 255),
+            Augmentation(crop=(9, 8)),
+            Augmentation(resized_crop=0.4, crop=(32, 30)),
+        ):
+            for threads in (1, 3):
+                batches = self.dataset(x, batch_size=4, threads=threads).augment(augmentation)
+                assert batches.example.shape[1:] == augmentation.output_shape((17, 13, 3))
+                for epoch in range(2):
+                    expected = augmentation(x, None, epoch, 7)
+                    seen = 0
+                    for images, labels in batches:
+                        assert_exact(images, expected[labels])
+                        seen += len(labels)
+                    assert seen == 21
+
+    def test_image_files(self, tmp_path):
+        x = pixels(6, 20, 20, 3)
+        paths = [str(tmp_path / f"{i}.png") for i in range(6)]
+        for path, image in zip(paths, x, strict=True):
+            Image.fromarray(image).save(path)
+        augmentation = Augmentation(rotate=20, crop=(12, 12))
+        files = ImageDataset(paths, np.arange(6), preprocessing=Preprocessing((20, 20)), seed=7)
+        for images, labels in files.augment(augmentation):
+            assert_exact(images, augmentation(x, None, 0, 7)[labels])
+
+
 class TestTraining:
     def model(self):
         convlet.set_random_seed(3)
@@ -245,3 +286,13 @@ class TestContactSheet:
         with pytest.raises(ValueError, match="titles: expected one for each of 2 images, got 1"):
             Augmentation().contact_sheet(pixels(2, 8, 8, 1), path, titles=["one"])
         assert list(tmp_path.iterdir()) == []
+
+
+def test_the_examples_of_the_documentation_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = Path(__file__).parent.parent / "docs" / "augmentation.md"
+    examples = re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    assert len(examples) >= 3
+    for code in examples:
+        exec(code, {})
+    assert (tmp_path / "augmentation.png").is_file()

@@ -47,17 +47,18 @@ Input index_input(const char* name, const py::object& value, std::int64_t bound)
   return input;
 }
 
-AugmentRandom random_of(std::uint64_t seed, std::uint64_t epoch) {
+AugmentRandom random_of(std::uint64_t seed, std::uint64_t epoch, std::uint64_t stream) {
   if (epoch >> 40) value_error(kOp, ": expected epoch in [0,2^40), got ", epoch);
-  return {seed, epoch, 0};
+  if (stream >> 16) value_error(kOp, ": expected stream in [0,2^16), got ", stream);
+  return {seed, epoch, stream};
 }
 
 py::array augment(const py::dict& settings, const py::object& x_value, const py::object& rows_value,
                   const py::object& indices_value, std::uint64_t seed, std::uint64_t epoch,
-                  const py::object& scale_value, const py::object& offset_value,
-                  const std::string& dtype, const py::object& out) {
+                  std::uint64_t stream, const py::object& scale_value,
+                  const py::object& offset_value, const std::string& dtype, const py::object& out) {
   const AugmentSpec spec = spec_of(settings);
-  const AugmentRandom random = random_of(seed, epoch);
+  const AugmentRandom random = random_of(seed, epoch, stream);
   if (dtype != "float32" && dtype != "uint8")
     value_error(kOp, ": expected dtype \"float32\" or \"uint8\", got \"", dtype, '"');
   const DType y_dtype = dtype == "uint8" ? DType::uint8 : DType::float32;
@@ -127,9 +128,10 @@ py::dict draw_dict(const AugmentDraw& draw) {
 }
 
 py::list augment_draws(const py::dict& settings, const std::vector<std::int64_t>& image_shape,
-                       const py::object& indices_value, std::uint64_t seed, std::uint64_t epoch) {
+                       const py::object& indices_value, std::uint64_t seed, std::uint64_t epoch,
+                       std::uint64_t stream) {
   const AugmentSpec spec = spec_of(settings);
-  const AugmentRandom random = random_of(seed, epoch);
+  const AugmentRandom random = random_of(seed, epoch, stream);
   Input indices = index_input("indices", indices_value, 0);
   const Shape image = shape_argument(kOp, "image_shape", image_shape, "(H,W,C)");
   const AugmentShape shape =
@@ -146,9 +148,10 @@ py::list augment_draws(const py::dict& settings, const std::vector<std::int64_t>
 void bind_augment(py::module_& module) {
   using py::arg;
   module.def("augment", augment, arg("settings"), arg("x"), arg("rows"), arg("indices"),
-             arg("seed"), arg("epoch"), arg("scale"), arg("offset"), arg("dtype"), arg("out"));
+             arg("seed"), arg("epoch"), arg("stream"), arg("scale"), arg("offset"), arg("dtype"),
+             arg("out"));
   module.def("augment_draws", augment_draws, arg("settings"), arg("image_shape"), arg("indices"),
-             arg("seed"), arg("epoch"));
+             arg("seed"), arg("epoch"), arg("stream"));
 }
 
 }  // namespace convlet::bind

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         models,
         ops,
         optimizers,
+        preprocessing,
         regularizers,
         utils,
     )
@@ -51,6 +52,7 @@ _SUBMODULES = (
     "models",
     "ops",
     "optimizers",
+    "preprocessing",
     "regularizers",
     "utils",
 )
@@ -87,6 +89,7 @@ __all__ = [
     "models",
     "ops",
     "optimizers",
+    "preprocessing",
     "regularizers",
     "set_random_seed",
     "utils",

@@ -180,6 +180,7 @@ def augment(
     indices: NDArray[np.int64] | None,
     seed: int,
     epoch: int,
+    stream: int,
     scale: F32 | None,
     offset: F32 | None,
     dtype: Literal["float32", "uint8"],
@@ -191,6 +192,7 @@ def augment_draws(
     indices: NDArray[np.int64],
     seed: int,
     epoch: int,
+    stream: int,
 ) -> list[dict[str, Any]]: ...
 def batch_norm(
     x: F32,

@@ -12,6 +12,7 @@ extern const Lowering kBatchNorm;
 extern const Lowering kReshape, kPad2d, kConcatenate;
 extern const Lowering kAdd, kMultiply, kScale;
 extern const Lowering kAttention, kSimpleRnn, kLstm, kGru;
+extern const Lowering kAugment;
 
 namespace {
 
@@ -19,7 +20,7 @@ const Lowering* const kTable[] = {
     &kConv2d,      &kDense,   &kMaxPool2d,  &kAvgPool2d, &kGlobalMaxPool2d, &kGlobalAvgPool2d,
     &kActivation,  &kSoftmax, &kLogSoftmax, &kDropout,   &kReshape,         &kPad2d,
     &kConcatenate, &kAdd,     &kMultiply,   &kScale,     &kAttention,       &kBatchNorm,
-    &kSimpleRnn,   &kLstm,    &kGru,
+    &kSimpleRnn,   &kLstm,    &kGru,        &kAugment,
 };
 
 std::string range(int least, int most) {

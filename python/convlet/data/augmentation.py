@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convlet import _core
+from convlet.data.pipeline import Buffers
 from convlet.utils.seeds import generator
 
 Number = int | float
@@ -22,6 +22,7 @@ Range = Number | tuple[Number, Number]
 FLIPS = (None, "horizontal", "vertical", "both")
 FILLS = ("constant", "nearest", "reflect", "wrap")
 INTERPOLATIONS = ("nearest", "bilinear")
+KEPT_BATCHES = 3  # pieces of memory for the batch in use, the next, and one that a user looks at
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ class Augmentation:
                 )
         # Ranges of numbers are judged by the compiled module, on some small image.
         channels = 3 if self.saturation else 1
-        _core.augment_draws(self.settings, (8192, 8192, channels), np.zeros(0, np.int64), 0, 0)
+        _core.augment_draws(self.settings, (8192, 8192, channels), np.zeros(0, np.int64), 0, 0, 0)
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -168,7 +169,7 @@ class Augmentation:
         height, width, channels = image_shape
         if self.crop is None:
             return (height, width, channels)
-        _core.augment_draws(self.settings, image_shape, np.zeros(0, np.int64), 0, 0)
+        _core.augment_draws(self.settings, image_shape, np.zeros(0, np.int64), 0, 0, 0)
         return (*self.crop, channels)
 
     def to_config(self) -> dict[str, Any]:
@@ -219,7 +220,7 @@ class Augmentation:
         """
         scale, offset = self._factors(np.shape(images)[-1] if np.ndim(images) else 0)
         return _core.augment(
-            self.settings, images, rows, indices, seed, epoch, scale, offset, dtype, out
+            self.settings, images, rows, indices, seed, epoch, 0, scale, offset, dtype, out
         )
 
     def pixels(
@@ -227,7 +228,7 @@ class Augmentation:
     ) -> NDArray[np.float32]:
         """The same before scale and offset: values as the images have them."""
         return _core.augment(
-            self.settings, images, None, indices, seed, epoch, None, None, "float32", None
+            self.settings, images, None, indices, seed, epoch, 0, None, None, "float32", None
         )
 
     def _factors(self, channels: int) -> tuple[Any, Any]:
@@ -281,7 +282,8 @@ class AugmentedBatches:
     """Batches (x, y) for fit. Every pass gives each image once, augmented, in a new order.
 
     x: (N,H,W,C) uint8 or float. y: (N,...). seed, epoch: decide order and changes; `epoch` counts
-    the passes, so that a training that is resumed goes on as it would have.
+    the passes, so that a training that is resumed goes on as it would have. A batch's memory is
+    used again once nothing refers to it.
     """
 
     def __init__(
@@ -310,7 +312,7 @@ class AugmentedBatches:
         self.augmentation, self.batch_size, self.shuffle = augmentation, batch_size, shuffle
         self.seed, self.epoch = seed, epoch
         self._sample = augmentation.output_shape(self.x.shape[1:])
-        self._buffers: list[NDArray[np.float32]] = []
+        self._buffers = Buffers(KEPT_BATCHES)
 
     def __len__(self) -> int:
         return -(-len(self.y) // self.batch_size)
@@ -324,30 +326,10 @@ class AugmentedBatches:
             order = generator(self.seed, epoch).permutation(count)
         for begin in range(0, count, self.batch_size):
             rows = order[begin : begin + self.batch_size]
-            out = self._buffer(len(rows))
+            out = self._buffers.array((len(rows), *self._sample), np.float32)
             self.augmentation(self.x, None, epoch, self.seed, rows=rows, out=out)
             yield out, self.y[rows]
             del out
-
-    def _buffer(self, count: int) -> NDArray[np.float32]:
-        """Memory for a batch: of an earlier one that nobody holds any more, as fresh memory costs
-        more than filling it."""
-        if count == self.batch_size:
-            for i in range(len(self._buffers)):
-                if _holders(self._buffers, i) == _NOBODY:
-                    return self._buffers[i]
-        buffer = np.empty((count, *self._sample), np.float32)
-        if count == self.batch_size and len(self._buffers) < 3:
-            self._buffers.append(buffer)
-        return buffer
-
-
-def _holders(arrays: list[NDArray[Any]], i: int) -> int:
-    """How many hold arrays[i], views included; _NOBODY when nobody but the list does."""
-    return sys.getrefcount(arrays[i])
-
-
-_NOBODY = _holders([np.empty(1)], 0)
 
 
 def _expected(name: str, what: str, got: Any) -> ValueError:

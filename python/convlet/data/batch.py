@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +13,12 @@ from convlet.data.reader import BrokenImage, ImageReader
 
 PARTS = 8  # of a batch, for several threads to share
 
-# From x uint8 (n,H,W,C) and the images' indices (n,) to `out`, float32 of the shape of x.
-Change = Callable[[NDArray[np.uint8], NDArray[np.int64], NDArray[np.float32]], Any]
+
+class Change(NamedTuple):
+    """From x uint8 (n,H,W,C) and the images' indices (n,) to `out`, float32 (n, *shape)."""
+
+    apply: Callable[[NDArray[np.uint8], NDArray[np.int64], NDArray[np.float32]], Any]
+    shape: tuple[int, int, int]
 
 
 class ImageBatch:
@@ -57,8 +61,8 @@ class ImageBatch:
             good = ~np.isin(self.rows, list(self.broken))
             self.rows, self.x = self.rows[good], self.x[good]
         if self._change is not None and len(self.rows):
-            out = self._buffers.array(self.x.shape, np.float32)
-            self._change(self.x, self.rows, out)
+            out = self._buffers.array((len(self.rows), *self._change.shape), np.float32)
+            self._change.apply(self.x, self.rows, out)
             self.x = out
         self.x = self._reader.preprocessing.scaled(self.x)
         return self

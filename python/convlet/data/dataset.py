@@ -148,7 +148,13 @@ class ImageDataset:
             if self._augmentation is None and self.preprocessing.scale == 1.0
             else np.float32
         )
-        return np.empty((0, *self._reader.shape), dtype)
+        return np.empty((0, *self._sample_shape), dtype)
+
+    @property
+    def _sample_shape(self) -> tuple[int, int, int]:
+        """(H,W,C) of an image in x: an augmentation may crop."""
+        cropped = getattr(self._augmentation, "output_shape", None)
+        return self._reader.shape if cropped is None else cropped(self._reader.shape)
 
     def _readable(self) -> NDArray[np.int64]:
         broken = self._reader.broken
@@ -179,7 +185,8 @@ class ImageDataset:
 
     def augment(self, augmentation: Augment | None) -> ImageDataset:
         """Changes each batch by `augmentation(x, indices, epoch, seed, out=)`: uint8 (n,H,W,C) and
-        the images' indices (n,) in, float32 out; see convlet.data.Augmentation."""
+        the images' indices (n,) in, float32 out; see convlet.data.Augmentation, whose crop decides
+        the shape of x."""
         return self._with(_augmentation=augmentation)
 
     def prefetch(self, buffer_size: int | None = None) -> ImageDataset:
@@ -257,7 +264,10 @@ class ImageDataset:
         augmentation = self._augmentation
         if augmentation is None:
             return None
-        return lambda x, rows, out: augmentation(x, rows, epoch, self.seed, out=out)
+        return Change(
+            lambda x, rows, out: augmentation(x, rows, epoch, self.seed, out=out),
+            self._sample_shape,
+        )
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
         if self.sampling == "balanced":

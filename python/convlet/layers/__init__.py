@@ -15,6 +15,15 @@ from convlet.layers.pooling import (
     MaxPooling2D,
 )
 from convlet.layers.recurrent import GRU, LSTM, Bidirectional, SimpleRNN
+from convlet.layers.random import (
+    RandomBrightness,
+    RandomContrast,
+    RandomCrop,
+    RandomFlip,
+    RandomRotation,
+    RandomTranslation,
+    RandomZoom,
+)
 from convlet.layers.reshaping import Flatten, Reshape, ZeroPadding2D
 
 # Keras' second names.
@@ -54,6 +63,13 @@ __all__ = [
     "MultiHeadAttention",
     "Multiply",
     "Normalization",
+    "RandomBrightness",
+    "RandomContrast",
+    "RandomCrop",
+    "RandomFlip",
+    "RandomRotation",
+    "RandomTranslation",
+    "RandomZoom",
     "ReLU",
     "Rescaling",
     "Reshape",
@@ -92,6 +108,13 @@ REGISTRY: dict[str, type[Layer]] = {
         MultiHeadAttention,
         Multiply,
         Normalization,
+        RandomBrightness,
+        RandomContrast,
+        RandomCrop,
+        RandomFlip,
+        RandomRotation,
+        RandomTranslation,
+        RandomZoom,
         ReLU,
         Rescaling,
         Reshape,
