@@ -77,6 +77,7 @@ def test_train_digits(trained):
     assert "run folder: runs/digits-1" in output
     run = folder / "runs" / "digits-1"
     assert sorted(path.name for path in run.iterdir()) == [
+        "augmentation.png",
         "best.safetensors",
         "config.json",
         "last.safetensors",

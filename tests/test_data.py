@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from convlet.data import Preprocessing, ShiftedBatches, assign_parts, open_source, stratified_split
+from convlet.data import Preprocessing, assign_parts, open_source, stratified_split
 from convlet.data.image import MAX_PIXELS, decode
 from pictures import encoded, pixels
 
@@ -282,53 +282,3 @@ def test_held_out_images_that_are_also_trained_on_are_left_out():
     hashes = ["a", "b", "c", "d", "a", "e", "e", "b", "f"]
     parts = assign_parts([0] * 9, given, hashes, validation=0.1, test=0.1, seed=0)
     assert parts.tolist() == ["train"] * 4 + ["left out", "val", "left out", "left out", "test"]
-
-
-# Training batches
-
-
-def test_shifted_batches_move_every_image_once_per_epoch():
-    x = pixels(37, 6, 5, 3)
-    y = np.arange(37)
-    batches = ShiftedBatches(x, y, 8, reach=2, seed=3)
-    assert len(batches) == 5
-    seen, moves = [], set()
-    for part, labels in batches:
-        assert len(part) == (5 if len(seen) == 32 else 8)
-        for image, label in zip(part, labels, strict=True):
-            found = [
-                (down, right)
-                for down in range(-2, 3)
-                for right in range(-2, 3)
-                if np.array_equal(image, moved_image(x[label], down, right))
-            ]
-            assert len(found) == 1
-            moves.update(found)
-            seen.append(int(label))
-    assert sorted(seen) == y.tolist()
-    assert seen != y.tolist()
-    assert len(moves) > 9
-
-
-def moved_image(image, down, right):
-    """Every pixel of the image down and right by so much, black behind it."""
-    result = np.zeros_like(image)
-    height, width, _ = image.shape
-    for row in range(height):
-        for column in range(width):
-            if 0 <= row - down < height and 0 <= column - right < width:
-                result[row, column] = image[row - down, column - right]
-    return result
-
-
-def test_shifted_batches_depend_on_seed_and_epoch_alone():
-    x, y = pixels(9, 4, 4, 1), np.arange(9)
-
-    def epochs(seed, epoch, count):
-        batches = ShiftedBatches(x, y, 4, reach=1, seed=seed, epoch=epoch)
-        return [b"".join(part.tobytes() for part, _ in batches) for _ in range(count)]
-
-    three = epochs(0, 0, 3)
-    assert len(set(three)) == 3
-    assert epochs(0, 1, 2) == three[1:]
-    assert epochs(1, 0, 1) != three[:1]

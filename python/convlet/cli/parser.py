@@ -77,6 +77,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     train.add_argument(
         "--optimizer", choices=OPTIMIZERS, help="default: adam; sgd has momentum 0.9"
     )
+    train.add_argument(
+        "--augment",
+        metavar="CHANGES",
+        help="how training images change at random: default (moved by up to an eighth), none, or "
+        "e.g. flip,rotate=15,shift=0.1,zoom=0.1,brightness=0.2,padding=4,erase=0.5",
+    )
     train.add_argument("--device", choices=DEVICES, help="default: auto")
     train.add_argument("--seed", type=_seed, help="of the split, weights and order (default: 0)")
     train.add_argument(

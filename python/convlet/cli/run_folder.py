@@ -27,6 +27,7 @@ class Settings:
     device: str = "auto"
     seed: int = 0
     val_split: float = 0.1
+    augment: str = "default"
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ class Sample:
 class RunFolder:
     """The files of one run.
 
-    config.json: settings, data, class names, preprocessing. split.csv: the part of every sample.
+    config.json: settings, data, class names, preprocessing, augmentation. split.csv: the part of
+    every sample. augmentation.png: what training images become.
     metrics.csv: one line per epoch. last.safetensors: model and optimizer after the last finished
     epoch. best.safetensors: the model of the epoch that did best on the validation images.
     summary.txt: the result.
@@ -52,6 +54,7 @@ class RunFolder:
         self.path = path
         self.config_file = path / "config.json"
         self.split_file = path / "split.csv"
+        self.augmentation_file = path / "augmentation.png"
         self.metrics_file = path / "metrics.csv"
         self.best = path / "best.safetensors"
         self.last = path / "last.safetensors"

@@ -13,15 +13,17 @@ from numpy.typing import NDArray
 
 from convlet import __version__, applications, optimizers
 from convlet.callbacks import Callback
+from convlet.cli.augment import parse_augmentation
 from convlet.cli.measure import accuracy_line, details, predicted_classes
 from convlet.cli.run_folder import METRICS, RunFolder, Sample, Settings, write_whole
-from convlet.data import Preprocessing, ShiftedBatches, Source, assign_parts, open_source
+from convlet.data import Augmentation, Preprocessing, Source, assign_parts, open_source
 from convlet.models import load_model
 from convlet.optimizers import schedules
 from convlet.utils import set_random_seed
 
 TEST_SPLIT = 0.2
 VALIDATION_BATCH = 256
+SHOWN = 8  # images on the sheet that shows the augmentation
 PIXEL_SCALE = 1 / 255  # sources give pixels 0..255, networks want 0..1
 OPTIMIZERS = {
     "adam": optimizers.Adam,
@@ -40,6 +42,7 @@ class Job:
     source: Source
     settings: Settings
     preprocessing: Preprocessing
+    augmentation: Augmentation
     x: NDArray[Any]
     parts: NDArray[np.str_]
     samples: list[Sample]
@@ -57,11 +60,6 @@ class Job:
     def steps_per_epoch(self) -> int:
         """Batches in an epoch."""
         return -(-self.count("train") // self.settings.batch_size)
-
-    @property
-    def reach(self) -> int:
-        """How far training images are moved, in pixels: up to an eighth of their side."""
-        return max(1, min(self.preprocessing.size) // 8)
 
 
 def run(options: Namespace) -> None:
@@ -91,10 +89,14 @@ def _prepare(options: Namespace, source: Source, folder: RunFolder | None) -> Jo
         settings = Settings(**_given(options))
         settings = replace(settings, lr=settings.lr or RATES[settings.optimizer])
         preprocessing = _large_enough(source.default_preprocessing(settings.image_size), settings)
+        augmentation = parse_augmentation(settings.augment, preprocessing.input_shape)
     else:
         config = folder.read_config()
         settings = _same_settings(options, config["settings"], folder)
         preprocessing = Preprocessing.from_config(config["preprocessing"])
+        augmentation = Augmentation.from_config(config["augmentation"])
+    if augmentation.saturation and preprocessing.input_shape[2] != 3:
+        raise ValueError(f"--augment {settings.augment}: saturation needs images in colour")
     if len(source.tasks) > 1:
         columns = ", ".join(task.name for task in source.tasks)
         raise ValueError(f"{source.name}: expected one column of labels, found {columns}")
@@ -112,7 +114,7 @@ def _prepare(options: Namespace, source: Source, folder: RunFolder | None) -> Jo
         Sample(name, source.class_names[label], str(part), digest)
         for name, label, part, digest in zip(source.ids, source.labels, parts, digests, strict=True)
     ]
-    return Job(str(options.data), source, settings, preprocessing, x, parts, samples)
+    return Job(str(options.data), source, settings, preprocessing, augmentation, x, parts, samples)
 
 
 def _large_enough(preprocessing: Preprocessing, settings: Settings) -> Preprocessing:
@@ -151,12 +153,18 @@ def _description(job: Job) -> list[str]:
         f"{len(names)} classes: {', '.join(names[:12])}{', ...' if len(names) > 12 else ''}",
         f"split: {job.count('train')} to train, {job.count('val')} to choose the epoch, "
         f"{job.count('test')} held out",
-        f"in training each image is moved at random, by up to {job.reach} "
-        + ("pixel" if job.reach == 1 else "pixels"),
+        f"in training: {_changes(job.augmentation)}",
     ]
     if left_out := job.count("left out"):
         lines.append(f"{left_out} held-out images are left out: they are also trained on")
     return lines + source.left_out()
+
+
+def _changes(augmentation: Augmentation) -> str:
+    changes = [f"{name} {value}" for name, value in augmentation.to_config().items()]
+    if not changes:
+        return "images stay as they are"
+    return f"each image changes at random: {', '.join(changes)}"
 
 
 def _new_model(job: Job) -> Any:
@@ -180,14 +188,27 @@ def _new_model(job: Job) -> Any:
 def _new_folder(out: str | None, job: Job) -> RunFolder:
     folder = RunFolder.create(out, job.source.name)
     folder.write_split(job.samples)
+    _show_augmentation(job, folder)
     folder.write_config(
         job.settings,
         convlet=__version__,
         data=job.data,
         class_names=job.source.class_names,
         preprocessing=job.preprocessing.to_config(),
+        augmentation=job.augmentation.to_config(),
     )
     return folder
+
+
+def _show_augmentation(job: Job, folder: RunFolder) -> None:
+    """augmentation.png: an image of each of the first classes, and what becomes of it."""
+    x, labels = job.part("train")
+    _, first = np.unique(labels, return_index=True)
+    rows = first[:SHOWN]
+    titles = [job.source.class_names[label] for label in labels[rows]]
+    job.augmentation.contact_sheet(
+        x[rows], folder.augmentation_file, seed=job.settings.seed, titles=titles
+    )
 
 
 def _fit(model: Any, job: Job, folder: RunFolder) -> None:
@@ -196,9 +217,7 @@ def _fit(model: Any, job: Job, folder: RunFolder) -> None:
     done = model.optimizer.iterations // job.steps_per_epoch
     record = _Record(folder, folder.read_metrics()[:done])
     x, y = job.part("train")
-    batches = ShiftedBatches(
-        x, y, settings.batch_size, reach=job.reach, seed=settings.seed, epoch=done
-    )
+    batches = job.augmentation.flow(x, y, settings.batch_size, seed=settings.seed, epoch=done)
     try:
         model.fit(
             batches,

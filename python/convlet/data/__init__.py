@@ -5,7 +5,6 @@ from convlet.data.dataset import ImageDataset
 from convlet.data.mixing import CutMix, MixUp, RandomChoice
 from convlet.data.preprocessing import Preprocessing
 from convlet.data.sampling import BalancedSampler, balanced_weights
-from convlet.data.shift import ShiftedBatches
 from convlet.data.sources import Source, Task, open_source
 from convlet.data.split import assign_parts, stratified_split
 
@@ -18,7 +17,6 @@ __all__ = [
     "MixUp",
     "Preprocessing",
     "RandomChoice",
-    "ShiftedBatches",
     "Source",
     "Task",
     "assign_parts",

@@ -14,7 +14,6 @@ from convlet.layers.pooling import (
     GlobalMaxPooling2D,
     MaxPooling2D,
 )
-from convlet.layers.recurrent import GRU, LSTM, Bidirectional, SimpleRNN
 from convlet.layers.random import (
     RandomBrightness,
     RandomContrast,
@@ -24,6 +23,7 @@ from convlet.layers.random import (
     RandomTranslation,
     RandomZoom,
 )
+from convlet.layers.recurrent import GRU, LSTM, Bidirectional, SimpleRNN
 from convlet.layers.reshaping import Flatten, Reshape, ZeroPadding2D
 
 # Keras' second names.
