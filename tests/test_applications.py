@@ -22,6 +22,7 @@ PARAMETERS = {
     "googlenet": 6_624_904,
     "gru_classifier": 61_962,
     "img224": 23_908_682,
+    "inception_v3": 23_834_568,
     "lenet": 61_706,
     "lstm_classifier": 81_674,
     "mnist_cnn": 93_322,
@@ -93,20 +94,20 @@ def test_the_smallest_image(name, monkeypatch):
 def test_bad_arguments_are_named(name):
     build = MODELS[name]
     with pytest.raises(ValueError, match=rf"{name}: input_shape: expected \(height, width, chan"):
-        build((64, 64), 10)
+        build((96, 96), 10)
     with pytest.raises(ValueError, match=f"{name}: input_shape: expected positive sizes"):
-        build((64, 64, 0), 10)
+        build((96, 96, 0), 10)
     with pytest.raises(ValueError, match=f"{name}: classes: expected an integer >= 1, got 0"):
-        build((64, 64, 3), 0)
+        build((96, 96, 3), 0)
     with pytest.raises(ValueError, match="activation: expected None or one of"):
-        build((64, 64, 3), 10, classifier_activation="sofmax")
+        build((96, 96, 3), 10, classifier_activation="sofmax")
 
 
 def test_a_model_for_every_name():
     assert set(applications.__all__) > set(MODELS)
     for name, build in MODELS.items():
         assert build is getattr(applications, name)
-        assert build((64, 64, 1), 2).name == name
+        assert build((96, 96, 1), 2).name == name
 
 
 @pytest.mark.parametrize(

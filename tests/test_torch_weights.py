@@ -36,6 +36,7 @@ FAMILIES = [
     ("alexnet", "alexnet", 224, {}),
     ("densenet121", "densenet121", 64, {}),
     ("googlenet", "googlenet", 65, {"aux_logits": False, "init_weights": False}),
+    ("inception_v3", "inception_v3", 80, {"aux_logits": False, "init_weights": False}),
     ("mobilenet_v2", "mobilenet_v2", 64, {}),
     ("resnet18", "resnet18", 65, {}),
     ("resnet34", "resnet34", 64, {}),
@@ -81,9 +82,10 @@ def test_pixels_with_the_normalization_of_imagenet(tmp_path, capsys):
     np.testing.assert_allclose(model.predict(x), expected, atol=1e-4 * np.abs(expected).max())
 
 
-def test_auxiliary_classifiers_are_left_out(tmp_path):
-    module = torchvision().models.googlenet(num_classes=3, init_weights=False)
-    model = MODELS["googlenet"]((32, 32, 3), 3)
+@pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
+def test_auxiliary_classifiers_are_left_out(name, tmp_path):
+    module = getattr(torchvision().models, name)(num_classes=3, init_weights=False)
+    model = MODELS[name]((80, 80, 3), 3)
     load_torch_weights(model, written(module, tmp_path / "w.safetensors"), verbose=False)
     np.testing.assert_array_equal(model.get_weights()[-1], module.fc.bias.detach())
 

@@ -44,6 +44,11 @@ def randomized(module, seed=0):
         if isinstance(part, torch.nn.BatchNorm2d):
             uniform(part.running_mean, -0.2, 0.2)
             uniform(part.running_var, 0.5, 1.5)
+    for name, parameter in module.named_parameters():
+        if name.endswith(("layer_scale", "gamma")):
+            uniform(parameter, 0.2, 1)
+        if name.endswith(("cls_token", "class_token", "pos_embed", "pos_embedding")):
+            uniform(parameter, -0.2, 0.2)
     return module.eval()
 
 

@@ -19,6 +19,7 @@ Layers bear the names of the same layers in torchvision (or timm, for what only 
 from convlet.applications.alexnet import alexnet
 from convlet.applications.densenet import densenet121
 from convlet.applications.googlenet import googlenet
+from convlet.applications.inception import inception_v3
 from convlet.applications.lenet import lenet
 from convlet.applications.mobilenet import mobilenet_v2
 from convlet.applications.nin import nin
@@ -44,6 +45,7 @@ MODELS = {
         vgg16,
         nin,
         googlenet,
+        inception_v3,
         resnet18,
         resnet34,
         resnet50,

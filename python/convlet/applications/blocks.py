@@ -20,18 +20,22 @@ def conv_bn(
     stride: int = 1,
     *,
     names: tuple[str, str],
+    padding: str | None = None,
     activation: str | None = "relu",
     groups: int = 1,
     epsilon: float = 1e-5,
 ) -> SymbolicTensor:
-    """A convolution that keeps the centre of its window on the image, batch normalization, and an
-    activation. names: of the convolution and of the normalization."""
+    """A convolution, batch normalization, and an activation.
+
+    names: of the convolution and of the normalization.
+    padding: when None, half the window on every side.
+    """
     height, width = (size, size) if isinstance(size, int) else size
     x = Conv2D(
         filters,
         (height, width),
         stride,
-        (height // 2, width // 2),
+        (height // 2, width // 2) if padding is None else padding,
         groups=groups,
         use_bias=False,
         kernel_initializer="he_normal",

@@ -8,6 +8,7 @@ SMALLEST = {
     "densenet121": 29,
     "googlenet": 15,
     "img224": 10,
+    "inception_v3": 75,
     "lenet": 12,
     "mnist_cnn": 18,
     "vgg11": 32,

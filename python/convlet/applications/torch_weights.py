@@ -68,7 +68,9 @@ ENTRIES: dict[tuple[str, str], tuple[str, Callable[[Array], Array]]] = {
     ("LayerNormalization", "beta"): (".bias", _same),
     ("LayerScale", "gamma"): ("", _same),
     ("ClassToken", "token"): ("", _same),
-    ("PositionEmbedding", "position"): ("", _same),
+    ("PatchEmbedding", "kernel"): (".weight", _window),
+    ("PatchEmbedding", "bias"): (".bias", _same),
+    ("PositionEmbedding", "embeddings"): ("", _same),
     ("MultiHeadAttention", "query/kernel"): (".qkv.weight", _third(0)),
     ("MultiHeadAttention", "query/bias"): (".qkv.bias", _third(0)),
     ("MultiHeadAttention", "key/kernel"): (".qkv.weight", _third(1)),
@@ -114,8 +116,8 @@ RENAMED: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
 )
 
 # Counts of batches, which only a momentum of None in torch would use, and the classifiers of
-# googlenet that only its training had.
-IGNORED = re.compile(r"\.num_batches_tracked$|^aux[12]\.")
+# googlenet and inception_v3 that only their training had.
+IGNORED = re.compile(r"\.num_batches_tracked$|^aux[12]\.|^AuxLogits\.")
 
 
 def load_torch_weights(

@@ -25,6 +25,7 @@ MODELS = (
     "vgg16",
     "nin",
     "googlenet",
+    "inception_v3",
     "resnet18",
     "resnet34",
     "resnet50",
