@@ -69,6 +69,12 @@ void bind_graph(py::module_& module) {
           },
           arg("name"), arg("shape"))
       .def(
+          "target",
+          [](Graph& graph, const std::string& name, const std::vector<std::int64_t>& shape) {
+            return graph.add_target(name, shape_of(shape));
+          },
+          arg("name"), arg("shape"))
+      .def(
           "parameter",
           [](Graph& graph, const std::string& name, const std::vector<std::int64_t>& shape,
              bool trainable, float l1, float l2, float rate_scale, bool weight_decay) {
@@ -257,6 +263,10 @@ LossSpec loss_spec(const py::dict& values) {
       loss.negative_weight = value.cast<float>();
     else if (name == "skip_missing")
       loss.skip_missing = value.cast<bool>();
+    else if (name == "value")
+      loss.value = value.cast<int>();
+    else if (name == "target")
+      loss.target = value.cast<int>();
     else
       value_error("Plan: unknown setting of a loss \"", name, '"');
   }

@@ -111,6 +111,8 @@ inline void elementwise_loss(Context& context, const RowsShape& s, const Element
         if (gamma > 0.0f)
           return row([=](V p, V t) { return focal_binary_cross_entropy(p, t, gamma); });
         return row([](V p, V t) { return binary_cross_entropy(p, t); });
+      case ElementwiseLoss::value:
+        return row([](V p, V) { return LossAndGradient{p, broadcast(1.0f)}; });
     }
   });
 }

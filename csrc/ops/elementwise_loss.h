@@ -2,6 +2,7 @@
 //   sigmoid_cross_entropy  l = max(z,0) - z t + log(1 + e^-|z|)          dl/dz = sigmoid(z) - t
 //   mean_squared_error     l = (z - t)^2                                 dl/dz = 2 (z - t)
 //   binary_cross_entropy   l = -t log(p) - (1-t) log(1-p),  p clipped to [eps, 1-eps], eps = 1e-7
+//   value                  l = z, whatever t is: the graph has computed the loss    dl/dz = 1
 // With label smoothing e the first and last use t' = (1-e) t + e/2. In their focal form (Lin et al.
 // 2017) l is multiplied by (1 - q)^gamma, q = t p + (1-t) (1-p) the probability of the right
 // answer, and by alpha t + (1 - alpha) (1-t) where classes are balanced.
@@ -10,7 +11,12 @@
 
 namespace convlet {
 
-enum class ElementwiseLoss { sigmoid_cross_entropy, mean_squared_error, binary_cross_entropy };
+enum class ElementwiseLoss {
+  sigmoid_cross_entropy,
+  mean_squared_error,
+  binary_cross_entropy,
+  value,
+};
 
 struct ElementwiseLossSpec {
   ElementwiseLoss kind = ElementwiseLoss::mean_squared_error;

@@ -35,8 +35,10 @@ Program compile(const Graph& graph, State& state, const PlanOptions& options) {
     builder.set_value(value, id);
     program.inputs.push_back(id);
   }
+  make_targets(builder, losses);
   for (std::size_t i = 0; i < nodes.size(); ++i)
-    if (!fusion.absorbed[i]) lowering_of(nodes[i].name, nodes[i].op).forward(builder, nodes[i]);
+    if (fusion.live[i] && !fusion.absorbed[i])
+      lowering_of(nodes[i].name, nodes[i].op).forward(builder, nodes[i]);
   lower_losses(builder, losses, fusion);
   lower_metrics(builder, losses, options.metrics);
   lower_penalties(builder);

@@ -1,5 +1,7 @@
 #include "plan/fuse.h"
 
+#include <algorithm>
+
 #include "plan/lowering.h"
 
 namespace convlet {
@@ -12,6 +14,22 @@ const Node* producer(const Graph& graph, int value) {
 
 bool is_sigmoid(const Node* node) {
   return node && node->op == "activation" && activation_of(*node) == Activation::sigmoid;
+}
+
+// The loss that the graph itself computes: `spec.value` from `spec.target`.
+void resolve_value(const Graph& graph, const std::string& where, ResolvedLoss& loss) {
+  const std::vector<int>& targets = graph.targets();
+  if (loss.spec.value < 0 || static_cast<std::size_t>(loss.spec.value) >= graph.values().size())
+    value_error(where, ": there is no value ", loss.spec.value, " in this graph (it has ",
+                graph.values().size(), ")");
+  if (std::find(targets.begin(), targets.end(), loss.spec.target) == targets.end())
+    value_error(where, ": expected a target of this graph, got value ", loss.spec.target);
+  if (loss.spec.from_logits || loss.spec.label_smoothing != 0 || loss.spec.focal_gamma != 0 ||
+      loss.spec.skip_missing)
+    value_error(where,
+                ": expected none of from_logits, label_smoothing, focal_gamma, skip_missing");
+  loss.elementwise.kind = ElementwiseLoss::value;
+  loss.input = loss.spec.value;
 }
 
 ResolvedLoss resolve(const Graph& graph, std::size_t index, const LossSpec& spec) {
@@ -58,19 +76,44 @@ ResolvedLoss resolve(const Graph& graph, std::size_t index, const LossSpec& spec
   } else if (spec.kind == "mean_squared_error") {
     loss.elementwise.kind = ElementwiseLoss::mean_squared_error;
     check_elementwise_loss_spec(where.c_str(), loss.elementwise);
+  } else if (spec.kind == "value") {
+    resolve_value(graph, where, loss);
   } else {
     value_error("losses[", index,
                 "]: expected one of softmax_cross_entropy, sigmoid_cross_entropy, ",
-                "binary_cross_entropy, mean_squared_error, got '", spec.kind, "'");
+                "binary_cross_entropy, mean_squared_error, value, got '", spec.kind, "'");
   }
   return loss;
 }
 
+// By node: whether an output or a loss depends on it. ValueError where an output, or a loss other
+// than its own, depends on a target.
+std::vector<bool> live_nodes(const Graph& graph, const std::vector<ResolvedLoss>& losses) {
+  std::vector<bool> needed(graph.values().size(), false);
+  for (int output : graph.outputs()) needed[output] = true;
+  for (const ResolvedLoss& loss : losses) needed[loss.input] = true;
+  const std::vector<Node>& nodes = graph.nodes();
+  std::vector<bool> live(nodes.size(), false);
+  for (std::size_t i = nodes.size(); i-- > 0;) {
+    live[i] = needed[nodes[i].output];
+    if (!live[i]) continue;
+    for (int input : nodes[i].inputs) needed[input] = true;
+  }
+  for (int target : graph.targets()) {
+    auto fills = [&](const ResolvedLoss& loss) { return loss.spec.target == target; };
+    if (needed[target] && std::none_of(losses.begin(), losses.end(), fills))
+      value_error("plan: an output depends on the target '", graph.values()[target].name,
+                  "', which only its loss may");
+  }
+  return live;
+}
+
 // By value: how many nodes read it.
-std::vector<int> count_readers(const Graph& graph) {
+std::vector<int> count_readers(const Graph& graph, const std::vector<bool>& live) {
   std::vector<int> readers(graph.values().size(), 0);
-  for (const Node& node : graph.nodes())
-    for (int input : node.inputs) ++readers[static_cast<std::size_t>(input)];
+  for (std::size_t i = 0; i < live.size(); ++i)
+    if (live[i])
+      for (int input : graph.nodes()[i].inputs) ++readers[static_cast<std::size_t>(input)];
   return readers;
 }
 
@@ -113,16 +156,17 @@ Fusion fuse(const Graph& graph, Mode mode, bool enabled, const std::vector<Resol
   fusion.activation_of.assign(nodes.size(), -1);
   fusion.absorbed.assign(nodes.size(), false);
   fusion.writes_probabilities.assign(losses.size(), false);
+  fusion.live = live_nodes(graph, losses);
   if (!enabled) return fusion;
 
   const std::vector<bool> needs_gradient = values_needing_gradients(graph, mode);
-  std::vector<int> forward_readers = count_readers(graph);
+  std::vector<int> forward_readers = count_readers(graph, fusion.live);
   for (const ResolvedLoss& loss : losses) ++forward_readers[loss.input];
   std::vector<int> readers = forward_readers;
   for (int output : graph.outputs()) ++readers[output];
 
   for (std::size_t i = 0; i < nodes.size(); ++i) {
-    if (nodes[i].op != "activation") continue;
+    if (nodes[i].op != "activation" || !fusion.live[i]) continue;
     int input = nodes[i].inputs[0];
     int before = graph.values()[input].producer;
     if (before < 0 || readers[input] != 1) continue;

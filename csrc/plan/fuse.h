@@ -22,6 +22,9 @@ struct ResolvedLoss {
 std::vector<ResolvedLoss> resolve_losses(const Graph& graph, const std::vector<LossSpec>& losses);
 
 struct Fusion {
+  // By node: whether an output or a loss depends on it. The others are left out: what computes a
+  // loss has no place in a forecast.
+  std::vector<bool> live;
   // By node: the activation node that becomes its epilogue, or -1.
   std::vector<int> activation_of;
   // By node: true for an activation that is another's epilogue, and for a softmax whose

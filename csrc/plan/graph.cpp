@@ -31,6 +31,13 @@ int Graph::add_input(const std::string& name, const Shape& sample) {
   return value;
 }
 
+int Graph::add_target(const std::string& name, const Shape& sample) {
+  check_sizes("target", name, sample);
+  values_.push_back({name, sample, -1});
+  targets_.push_back(static_cast<int>(values_.size()) - 1);
+  return targets_.back();
+}
+
 int Graph::add_parameter(const std::string& name, const Shape& shape, bool trainable, float l1,
                          float l2, float rate_scale, bool weight_decay) {
   check_sizes("parameter", name, shape);

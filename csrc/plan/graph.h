@@ -45,7 +45,7 @@ class Attributes {
 struct Value {
   std::string name;  // of the node or input that makes it
   Shape shape;       // per sample
-  int producer;      // node index, or -1 for an input
+  int producer;      // node index, or -1 for an input or a target
 };
 
 struct Parameter {
@@ -69,6 +69,9 @@ struct Node {
 class Graph {
  public:
   int add_input(const std::string& name, const Shape& sample);
+  // A value that holds the targets of a loss of kind "value" (see LossSpec): nodes may compute with
+  // it, and only such a loss may depend on it.
+  int add_target(const std::string& name, const Shape& sample);
   int add_parameter(const std::string& name, const Shape& shape, bool trainable, float l1, float l2,
                     float rate_scale = 1.0f, bool weight_decay = true);
   // The value that the new node makes. ValueError that begins with the node's name for an unknown
@@ -83,6 +86,7 @@ class Graph {
   const std::vector<Parameter>& parameters() const { return parameters_; }
   const std::vector<Node>& nodes() const { return nodes_; }
   const std::vector<int>& inputs() const { return inputs_; }
+  const std::vector<int>& targets() const { return targets_; }
   const std::vector<int>& outputs() const { return outputs_; }
 
   const Shape& shape(int value) const { return values_[value].shape; }
@@ -94,7 +98,7 @@ class Graph {
   std::vector<Value> values_;
   std::vector<Parameter> parameters_;
   std::vector<Node> nodes_;
-  std::vector<int> inputs_, outputs_;
+  std::vector<int> inputs_, targets_, outputs_;
 };
 
 }  // namespace convlet

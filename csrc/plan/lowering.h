@@ -54,6 +54,8 @@ void add_elementwise(Builder& builder, const char* kernel, const std::string& la
   };
 }
 
+// Memory for the targets and sample weights of all losses, which the batch fills.
+void make_targets(Builder& builder, const std::vector<ResolvedLoss>& losses);
 // The steps that belong to no node (lowering/loss.cpp, lowering/update.cpp). lower_losses also
 // starts the gradients of the values that the losses read.
 void lower_losses(Builder& builder, const std::vector<ResolvedLoss>& losses, const Fusion& fusion);

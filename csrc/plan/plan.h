@@ -14,7 +14,7 @@ enum class Mode { predict, test, train };
 
 struct LossSpec {
   // "softmax_cross_entropy" | "sigmoid_cross_entropy" | "binary_cross_entropy" |
-  // "mean_squared_error"
+  // "mean_squared_error" | "value"
   std::string kind;
   int output = 0;               // index into Graph::outputs
   bool integer_labels = false;  // softmax_cross_entropy only
@@ -28,6 +28,9 @@ struct LossSpec {
   // right and wrong answers; of softmax_cross_entropy only the first.
   float focal_gamma = 0.0f, positive_weight = 1.0f, negative_weight = 1.0f;
   bool skip_missing = false;  // a float target that is NaN counts for nothing; not for softmax
+  // "value" only: the value of the graph that is the loss, of any shape: its mean over the elements
+  // of a sample is the sample's loss; and the target (Graph::add_target) that the batch fills.
+  int value = -1, target = -1;
 };
 
 struct MetricSpec {

@@ -40,6 +40,8 @@ BatchTarget new_target(Builder& builder, const ResolvedLoss& loss) {
   target.shape = sample;
   target.integer_labels = loss.spec.integer_labels;
   target.skip_missing = loss.spec.skip_missing;
+  if (loss.elementwise.kind == ElementwiseLoss::value)
+    target.shape = builder.graph.shape(loss.spec.target);
   if (loss.softmax) target.rows = sample.elements() / sample.back();
   if (target.integer_labels) {
     target.shape = Shape();
@@ -48,6 +50,8 @@ BatchTarget new_target(Builder& builder, const ResolvedLoss& loss) {
   }
   target.data = new_batch_buffer(builder, target.shape.elements() * kFloat, !target.integer_labels);
   target.scale = new_batch_buffer(builder, target.rows * kFloat, true);
+  if (loss.elementwise.kind == ElementwiseLoss::value)
+    builder.set_value(loss.spec.target, target.data);
   return target;
 }
 
@@ -87,11 +91,13 @@ void add_elementwise_loss(Builder& builder, const ResolvedLoss& loss, const Batc
   step.reuses = {{b.gradient, b.input}};
   step.bind = [=, spec = loss.elementwise,
                elements = builder.elements(loss.input)](const Binding& at) -> Run {
-    return [=, kernel = at.kernels.elementwise_loss, shape = RowsShape{at.n, elements},
-            prediction = at[b.input], values = at[b.target], scale = at[b.scale],
-            row_losses = at[b.rows], gradient = at[b.gradient]](Context& context) {
-      kernel(context, shape, spec, prediction, values, scale, row_losses, gradient, nullptr);
-    };
+    return
+        [=, kernel = at.kernels.elementwise_loss, shape = RowsShape{at.n, elements},
+         prediction = at[b.input],
+         values = at[spec.kind == ElementwiseLoss::value ? b.input : b.target], scale = at[b.scale],
+         row_losses = at[b.rows], gradient = at[b.gradient]](Context& context) {
+          kernel(context, shape, spec, prediction, values, scale, row_losses, gradient, nullptr);
+        };
   };
 }
 
@@ -129,11 +135,16 @@ const char* name_of(AccuracyKind kind) {
 
 }  // namespace
 
+void make_targets(Builder& builder, const std::vector<ResolvedLoss>& losses) {
+  for (const ResolvedLoss& loss : losses)
+    builder.program.targets.push_back(new_target(builder, loss));
+}
+
 void lower_losses(Builder& builder, const std::vector<ResolvedLoss>& losses, const Fusion& fusion) {
   builder.set_phase("loss");
   for (std::size_t i = 0; i < losses.size(); ++i) {
     const ResolvedLoss& loss = losses[i];
-    BatchTarget target = new_target(builder, loss);
+    const BatchTarget& target = builder.program.targets[i];
     LossBuffers buffers{};
     buffers.input = builder.value(loss.input);
     buffers.target = target.data;
@@ -154,7 +165,6 @@ void lower_losses(Builder& builder, const std::vector<ResolvedLoss>& losses, con
             new_result(builder, builder.program.losses, 0));
     if (buffers.gradient != kNone)
       builder.add_gradient(loss.input, weighted(builder, loss, buffers.gradient));
-    builder.program.targets.push_back(std::move(target));
   }
 }
 
@@ -175,6 +185,9 @@ void lower_metrics(Builder& builder, const std::vector<ResolvedLoss>& losses,
                       : "targets of the output's shape; use the categorical or"
                         " binary accuracy");
     const Shape& sample = builder.graph.shape(loss->output);
+    const Shape& truth = builder.program.targets[index].shape;
+    if (loss->elementwise == ElementwiseLoss::value && truth != sample)
+      value_error(where, ": expected targets of the output's shape ", sample, ", got ", truth);
     bool binary = spec.kind == AccuracyKind::binary;
     if (sample.rank() == 0 && !binary)
       value_error(where, ": expected an output with an axis of classes, got shape ()");
