@@ -54,6 +54,9 @@ CALLS = {
     ),
     "sigmoid_cross_entropy": ({"logits": (f32(2, 5), None), "targets": (f32(2, 5), None)}, {}),
     "mean_squared_error": ({"pred": (f32(2, 5), None), "target": (f32(2, 5), None)}, {}),
+    "reshape": ({"x": (f32(2, 5), None)}, {"newshape": (-1, 1, 5)}),
+    "expand_dims": ({"x": (f32(2, 5), None)}, {"axis": 1}),
+    "squeeze": ({"x": (f32(2, 1, 5), None)}, {}),
     "dropout": ({"x": (f32(2, 5), None)}, {"seed": 1}),
     "attention": (
         {"q": (f32(2, 5, 6), "(N,T,H*D)"), "k": (f32(2, 4, 6), "(N,S,H*D)")}

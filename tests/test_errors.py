@@ -35,7 +35,8 @@ def fails(exception, op, *parts, **replaced):
 
 
 def test_the_table_has_every_op():
-    assert set(CALLS) == set(ops.__all__)
+    of_lists = {"concatenate", "stack"}  # tests/test_custom_layers.py
+    assert set(CALLS) | of_lists == set(ops.__all__)
     for op in CALLS:
         call(op)
 

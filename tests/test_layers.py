@@ -353,6 +353,7 @@ def test_config_round_trip():
         layers.Bidirectional(
             layers.LSTM(3), "ave", backward_layer=layers.LSTM(3, go_backwards=True)
         ),
+        layers.Operation("scale", {"factor": 2.0}, label="multiply"),
         layers.Flatten(),
         layers.Reshape((2, -1)),
         layers.Dropout(0.3, seed=1),
@@ -369,6 +370,14 @@ def test_config_round_trip():
         layers.ZeroPadding2D(((1, 2), (3, 4))),
         layers.Rescaling(2, offset=1),
         layers.BatchNormalization(momentum=0.9, scale=False, beta_regularizer="l2"),
+        layers.Normalization(mean=0.5, variance=2.0),
+        layers.RandomBrightness(0.2),
+        layers.RandomContrast(0.2),
+        layers.RandomCrop(4, 3),
+        layers.RandomFlip("horizontal"),
+        layers.RandomRotation(0.1),
+        layers.RandomTranslation(0.1, 0.2),
+        layers.RandomZoom(0.1),
         layers.InputLayer((4, 5)),
     ]
     assert {type(layer).__name__ for layer in made} == set(layers.REGISTRY)
@@ -407,7 +416,9 @@ def test_initializers_have_keras_scale(name, kind, parameter):
 def test_initializers_repeat():
     convlet.set_random_seed(5)
     first = [layers.Dense(4) for _ in range(2)]
-    a, b = (layer(convlet.Input((3,))) and layer.get_weights()[0] for layer in first)
+    for layer in first:
+        layer(convlet.Input((3,)))
+    a, b = (layer.get_weights()[0] for layer in first)
     convlet.set_random_seed(5)
     again = layers.Dense(4)
     again(convlet.Input((3,)))

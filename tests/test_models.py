@@ -166,7 +166,7 @@ def test_disconnected_graphs_are_refused():
         Model(x, np.zeros(3))
     with pytest.raises(ValueError, match=r"inputs: expected what convlet\.Input gave"):
         Model(layers.Dense(2)(x), layers.Dense(2)(x))
-    with pytest.raises(TypeError, match="A subclass with call"):
+    with pytest.raises(TypeError, match="expected inputs and outputs, or a subclass"):
         Model()
     with pytest.raises(TypeError, match="describes a model and has no values"):
         np.asarray(x)

@@ -178,15 +178,19 @@ def test_what_a_file_cannot_hold_is_said(tmp_path):
     class Mine(layers.Flatten):
         pass
 
-    with pytest.raises(ValueError, match="save: Mine 'mine': expected one of convlet's layers"):
-        Sequential([Mine(input_shape=(2, 2))]).save(tmp_path / "x.safetensors")
+    Sequential([Mine(input_shape=(2, 2))]).save(tmp_path / "own.safetensors")
+    with pytest.raises(ValueError, match="'mine' is of the class 'Mine', which is not convlet's"):
+        convlet.load_model(tmp_path / "own.safetensors")
+    own = convlet.load_model(tmp_path / "own.safetensors", {"Mine": Mine})
+    assert type(own.layers[0]) is Mine
     with pytest.raises(ValueError, match="expected a built model"):
         Sequential([layers.Dense(2)]).save(tmp_path / "x.safetensors")
     with pytest.raises(
         ValueError, match=r"save: path: expected a path that ends in '.safetensors'"
     ):
         model.save(tmp_path / "m.keras")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.safetensors"]
+    names = ["m.safetensors", "own.safetensors"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
 
 
 def test_weights_alone(tmp_path):

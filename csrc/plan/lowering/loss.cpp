@@ -186,7 +186,7 @@ void lower_metrics(Builder& builder, const std::vector<ResolvedLoss>& losses,
                         " binary accuracy");
     const Shape& sample = builder.graph.shape(loss->output);
     const Shape& truth = builder.program.targets[index].shape;
-    if (loss->elementwise == ElementwiseLoss::value && truth != sample)
+    if (loss->elementwise.kind == ElementwiseLoss::value && truth != sample)
       value_error(where, ": expected targets of the output's shape ", sample, ", got ", truth);
     bool binary = spec.kind == AccuracyKind::binary;
     if (sample.rank() == 0 && !binary)

@@ -8,6 +8,7 @@ from convlet.layers.core import Dense, Dropout, Input, InputLayer, Rescaling
 from convlet.layers.input_normalization import Normalization
 from convlet.layers.merging import Add, Concatenate, Multiply, add, concatenate, multiply
 from convlet.layers.normalization import BatchNormalization
+from convlet.layers.operation import Operation
 from convlet.layers.pooling import (
     AveragePooling2D,
     GlobalAveragePooling2D,
@@ -108,6 +109,7 @@ REGISTRY: dict[str, type[Layer]] = {
         MultiHeadAttention,
         Multiply,
         Normalization,
+        Operation,
         RandomBrightness,
         RandomContrast,
         RandomCrop,

@@ -126,6 +126,15 @@ def sample_shape(owner: str, argument: str, value: Any) -> tuple[int, ...]:
     return tuple(int(v) for v in values)
 
 
+def weight_shape(owner: str, value: Any) -> tuple[int, ...]:
+    """The shape of a weight: up to 8 positive sizes; () for None."""
+    sizes = () if value is None else (value,) if is_integer(value) else value
+    ok = isinstance(sizes, Sequence) and not isinstance(sizes, str) and len(sizes) <= 8
+    if not ok or not all(is_integer(v) and 1 <= v < 2**31 for v in sizes):
+        raise expected(owner, "add_weight: shape", "positive sizes", value)
+    return tuple(int(v) for v in sizes)
+
+
 def unsupported(owner: str, **arguments: Any) -> None:
     """Arguments that Keras has and convlet does not: anything but None is refused by name."""
     for argument, value in arguments.items():

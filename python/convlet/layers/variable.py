@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from convlet.initializers import Initializer
+from convlet.ops.dispatch import Symbolic, no_value, traced
 from convlet.regularizers import L1L2
 from convlet.utils.seeds import next_seed
 
@@ -17,8 +18,8 @@ F32 = NDArray[np.float32]
 _moving = threading.Lock()
 
 
-class Variable:
-    """A float32 weight.
+class Variable(Symbolic):
+    """A float32 weight. In a layer's ``call`` it is an operand of ``convlet.ops``.
 
     Its value has one home at a time: this object, or the ``_core.State`` of the model that used it
     last. Models that share a layer take the value over from each other, so they never see different
@@ -28,6 +29,7 @@ class Variable:
         name: "kernel", "bias", ...
         shape: as the user sees it.
         graph_shape: as the graph's op wants it, with the same elements in the same order.
+        constant: it is part of the model's description, which saves it; never trained.
     """
 
     def __init__(
@@ -38,14 +40,16 @@ class Variable:
         regularizer: L1L2 | None = None,
         trainable: bool = True,
         graph_shape: Sequence[int] | None = None,
+        constant: bool = False,
     ):
         self.name = name
-        self.shape = tuple(shape)
+        self.shape: tuple[int, ...] = tuple(shape)
         self.graph_shape = self.shape if graph_shape is None else tuple(graph_shape)
         self.initializer = initializer
         self.regularizer = regularizer
         self.trainable = trainable
-        self._seed = next_seed()
+        self.constant = constant
+        self._seed = 0 if constant else next_seed()
         self._value: F32 | None = None
         self._state: Any = None  # the home, when it is a _core.State
         self._parameter = -1
@@ -66,7 +70,15 @@ class Variable:
             return self._read().copy()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        if traced():  # its value of the moment would become a constant of the model
+            raise no_value(self, "numpy")
         return self.numpy() if dtype is None else self.numpy().astype(dtype)
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        if traced():
+            return super().__array_ufunc__(ufunc, method, *inputs, **kwargs)
+        values = [x.numpy() if isinstance(x, Variable) else x for x in inputs]
+        return getattr(ufunc, method)(*values, **kwargs)
 
     def assign(self, value: ArrayLike) -> None:
         """Replaces the value; ValueError unless the shapes are equal."""

@@ -20,7 +20,7 @@ class Engine:
     def __init__(self, model: Any, device: str, seed: int, optimizer: Any = None):
         self.graph = _core.Graph()
         groups = {} if optimizer is None else {"decays": optimizer.decays}
-        lowering = Lowering(self.graph, model.trainable, model.learning_rate_scale, **groups)
+        lowering = Lowering(self.graph, model, **groups)
         inputs = [lowering.input(t.name, t.sample_shape) for t in model.inputs]
         for value in model.lower_network(lowering, inputs):
             lowering.output(value)

@@ -1,5 +1,6 @@
 """From a model's layers to the compiled module's graph."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,19 +25,19 @@ class Lowering:
     is called twice gives two nodes with one set of parameters.
 
     Args:
-        trainable, rate_scale: of the model that is lowered; those of its layers come on top.
+        root: the model that is lowered, whose name is no part of its layers' names; None for a
+            layer by itself, which is only asked for its shapes.
         decays: whether the optimizer's weight decay applies to a weight of a name.
     """
 
     def __init__(
         self,
         graph: Any,
-        trainable: bool = True,
-        rate_scale: float = 1.0,
+        root: Layer | None = None,
         decays: Callable[[str, Variable], bool] = lambda name, variable: True,
     ):
         self.graph = graph
-        self._trainable, self._rate_scale, self._decays = trainable, rate_scale, decays
+        self._root, self._decays = root, decays
         self._parameters: dict[int, Parameter] = {}
         self._scopes: list[Layer] = []
 
@@ -54,15 +55,43 @@ class Lowering:
         return tuple(self.graph.shape(value))
 
     def trains(self, layer: Layer) -> bool:
-        """Whether the layer and all models that it is in are trainable."""
-        return self._trainable and all(part.trainable for part in (layer, *self._scopes))
+        """Whether the layer and all that it is in are trainable."""
+        return all(owner.trainable for owner in self._owners([*self._scopes, layer]))
+
+    def _owners(self, path: list[Layer]) -> list[Layer]:
+        return path if self._root is None else [self._root, *path]
 
     def parameter(self, layer: Layer, variable: Variable) -> int:
-        """The parameter of a weight, added when it is met for the first time."""
+        """The parameter of a weight of ``layer``, added when it is met for the first time."""
+        return self._parameter(variable, self._scopes, layer)
+
+    def weight(self, variable: Variable) -> int:
+        """The parameter of a weight that belongs to a layer whose ``call`` is being lowered, or to
+        one of its sub-layers."""
+        owners = [self._root, *self._scopes]
+        if owners == [None]:  # an op by itself, to learn its shape
+            return self._parameter(variable, [], None)
+        for depth in range(len(owners) - 1, -1, -1):
+            owner = owners[depth]
+            if owner is None:
+                break
+            if any(variable is own for own in owner._variables):
+                return self._parameter(variable, self._scopes[:depth], None)
+            for layer in owner.sublayers:
+                if any(variable is own for own in layer._variables):
+                    return self._parameter(variable, self._scopes[:depth], layer)
+        innermost = self._scopes[-1] if self._scopes else self._root
+        raise ValueError(
+            f"{innermost.owner}: call: the weight {variable.name!r} belongs to none of its layers"
+        )
+
+    def _parameter(self, variable: Variable, scopes: list[Layer], layer: Layer | None) -> int:
         known = self._parameters.get(id(variable))
         if known is None:
-            name = self._path(layer, variable.name)
-            trainable = variable.trainable and self.trains(layer)
+            path = scopes if layer is None else [*scopes, layer]
+            name = "/".join([*(owner.name for owner in path), variable.name])
+            owners = self._owners(path)
+            trainable = variable.trainable and all(owner.trainable for owner in owners)
             penalty = variable.regularizer if trainable else None
             known = Parameter(
                 name,
@@ -73,19 +102,13 @@ class Lowering:
                     trainable,
                     0.0 if penalty is None else penalty.l1,
                     0.0 if penalty is None else penalty.l2,
-                    self._scale_of(layer),
+                    math.prod(owner.learning_rate_scale for owner in owners),
                     self._decays(name, variable),
                 ),
                 trainable,
             )
             self._parameters[id(variable)] = known
         return known.id
-
-    def _scale_of(self, layer: Layer) -> float:
-        scale = self._rate_scale * layer.learning_rate_scale
-        for scope in self._scopes:
-            scale *= scope.learning_rate_scale
-        return scale
 
     def node(
         self,
@@ -95,16 +118,12 @@ class Lowering:
         parameters: Sequence[int] = (),
         attributes: dict[str, Any] | None = None,
     ) -> int:
-        name = self._path(layer)
+        name = "/".join(part.name for part in (*self._scopes, layer))
         return self.graph.node(op, name, list(inputs), list(parameters), attributes or {})
 
     @contextmanager
-    def scope(self, owner: Layer) -> Iterator[None]:
-        """The layers of a model inside a model, or of a layer, are named "inner/conv2d"."""
-        self._scopes.append(owner)
+    def scope(self, layer: Layer) -> Iterator[None]:
+        """The parts of a layer that has layers are named "inner/conv2d"."""
+        self._scopes.append(layer)
         yield
         self._scopes.pop()
-
-    def _path(self, *parts: Layer | str) -> str:
-        names = [part if isinstance(part, str) else part.name for part in (*self._scopes, *parts)]
-        return "/".join(names)

@@ -8,9 +8,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from convlet.layers import arguments
-from convlet.layers.base import GraphBuilder, Layer, Node, Shape, SymbolicTensor
-from convlet.layers.core import InputLayer
-from convlet.layers.variable import Variable
+from convlet.layers.base import (
+    GraphBuilder,
+    Layer,
+    Node,
+    Shape,
+    SymbolicTensor,
+    defines_call,
+    snake_case,
+)
+from convlet.layers.core import Input, InputLayer
+from convlet.layers.tracing import trace_call
 from convlet.models.network import Network, name_layers, trace
 from convlet.models.structure import Structure, flatten, pack, unique_name
 from convlet.models.trainer import Trainer
@@ -26,6 +34,10 @@ class Model(Trainer, Layer):
     A model is a layer too: called on symbolic tensors it puts its layers, and their weights, into
     another model. Called on arrays it computes.
 
+    A subclass may instead make its layers in ``__init__`` and define ``call(self, x)``, as in
+    Keras: it runs once, on symbolic tensors, when the model first meets data or ``build(shape)`` is
+    called.
+
     Attributes:
         class_names: the names of the classes, in the order of the outputs, or None.
         preprocessing: a ``convlet.data.Preprocessing`` from images to inputs, or None. Both are
@@ -37,11 +49,13 @@ class Model(Trainer, Layer):
     def __init__(
         self, inputs: Any = None, outputs: Any = None, name: str | None = None, **kwargs: Any
     ):
+        if inputs is None and outputs is None and defines_call(type(self)):
+            self._initialize(name or snake_case(type(self).__name__), name is None, kwargs)
+            return
         if inputs is None or outputs is None:
             raise TypeError(
-                f"{type(self).__name__}: expected inputs and outputs. A subclass with call() is "
-                "not possible, for a plan runs without Python: describe the model with "
-                "convlet.Input and layers"
+                f"{type(self).__name__}: expected inputs and outputs, or a subclass that defines "
+                "call(self, inputs)"
             )
         self._initialize(name or "functional", name is None, kwargs)
         input_leaves, self.input_structure = flatten(inputs)
@@ -59,7 +73,7 @@ class Model(Trainer, Layer):
         self.inputs: list[SymbolicTensor] = []
         self.outputs: list[SymbolicTensor] = []
         self.output_names: list[str] = []
-        self._network = Network([], [])
+        self._network = Network()
 
     def _connect(self, inputs: list[Any], outputs: list[Any]) -> None:
         for argument, tensors in (("inputs", inputs), ("outputs", outputs)):
@@ -86,13 +100,50 @@ class Model(Trainer, Layer):
             self._resolve()
 
     def build_for(self, x: Any, owner: str) -> None:
-        """Builds the model for data x where its first layer has not said the shape (Sequential)."""
+        """Builds the model for data x where the shape of its input is not known yet (Sequential,
+        and a subclass with ``call``)."""
+        if self.built:
+            return
+        leaves, structure = flatten(x)
+        if structure == "list" and not all(np.ndim(leaf) >= 1 for leaf in leaves):
+            leaves, structure = [x], None
+        shapes = [np.shape(leaf) for leaf in leaves]
+        if any(len(shape) < 2 for shape in shapes):
+            raise ValueError(f"{owner}: x: expected arrays (N, ...), got shapes {shapes}")
+        self._describe_inputs([shape[1:] for shape in shapes], structure)
+
+    def build(self, input_shape: Any = None) -> None:
+        """For a subclass with ``call``: traces it for inputs of this shape, (None, ...), or a list
+        or dict of shapes for several inputs."""
+        if self.built:
+            raise RuntimeError(f"{self.owner}: build: the model is built")
+        several = isinstance(input_shape, dict) or (
+            isinstance(input_shape, list) and isinstance(input_shape[0], (list, tuple))
+        )
+        shapes, structure = flatten(input_shape) if several else ([input_shape], None)
+        self._describe_inputs([shape[1:] for shape in shapes], structure)
+
+    def _describe_inputs(self, shapes: Sequence[Sequence[int]], structure: Structure) -> None:
+        """Traces ``call`` for inputs of these sample shapes."""
+        names: Sequence[str | None] = (
+            structure if isinstance(structure, list) else [None] * len(shapes)
+        )
+        inputs = [
+            Input(arguments.sample_shape(self.owner, "input shape", shape), name=name)
+            for shape, name in zip(shapes, names, strict=True)
+        ]
+        network = trace_call(self, inputs, pack(inputs, structure))
+        self.input_structure, self.output_structure = structure, network.structure
+        self._connect(network.inputs, network.outputs)
 
     # Structure.
 
     @property
     def layers(self) -> list[Layer]:
-        """The layers, inputs first, each once."""
+        """The layers, inputs first, each once; of a subclass with ``call``: its attributes that are
+        layers."""
+        if defines_call(type(self)):
+            return super().sublayers
         return list(self._network.layers)
 
     @property
@@ -140,29 +191,14 @@ class Model(Trainer, Layer):
         return shapes[0] if len(shapes) == 1 else shapes
 
     @property
-    def trainable(self) -> bool:
-        return self._trainable
-
-    @trainable.setter
-    def trainable(self, value: bool) -> None:
-        """Sets it for all layers; it takes effect at the next compile."""
-        self._trainable = value
-        if hasattr(self, "_network"):
-            for layer in self.layers:
-                layer.trainable = value
+    def sublayers(self) -> list[Layer]:
+        return self.layers
 
     # Lowering.
 
     def lower_network(self, graph: GraphBuilder, inputs: list[int]) -> list[int]:
         """Adds the nodes of all layers; returns the values of the outputs."""
-        values = {
-            (id(tensor.node), tensor.index): value
-            for tensor, value in zip(self.inputs, inputs, strict=True)
-        }
-        for node in self._network.nodes:
-            made = node.layer.lower(graph, [values[id(t.node), t.index] for t in node.inputs])
-            values |= {(id(node), i): value for i, value in enumerate(made)}
-        return [values[id(t.node), t.index] for t in self.outputs]
+        return self._network.lower(graph, inputs)
 
     def lower(self, graph: Any, inputs: list[int]) -> list[int]:
         """As a layer of another model."""
@@ -178,14 +214,16 @@ class Model(Trainer, Layer):
         with graph.scope(self):
             return self.lower_network(graph, inputs)
 
-    def build(self, shapes: list[Shape]) -> None:
-        raise RuntimeError(f"{self.owner}: a model is built from its inputs and outputs")
+    def infer(self, shapes: list[Shape]) -> list[Shape]:
+        if not self.built:
+            self._describe_inputs(shapes, None if len(shapes) == 1 else "list")
+        return super().infer(shapes)
 
     def __call__(self, inputs: Any, training: bool | None = None) -> Any:
         """On symbolic tensors: this model as a layer. On arrays: the outputs, in inference mode."""
         leaves = flatten(inputs)[0]
         if leaves and all(isinstance(leaf, SymbolicTensor) for leaf in leaves):
-            if isinstance(inputs, dict):
+            if isinstance(inputs, dict) and self.built:
                 leaves = [inputs[tensor.name] for tensor in self.inputs]
             return pack(self.apply(leaves), self.output_structure)
         if training:
@@ -196,17 +234,6 @@ class Model(Trainer, Layer):
         return self.predict(inputs, batch_size=128)
 
     # Weights.
-
-    @property
-    def weights(self) -> list[Variable]:
-        """The weights of all layers in Keras' order, each once."""
-        found = {id(v): v for layer in self.layers for v in layer.weights}
-        return list(found.values())
-
-    @property
-    def trainable_weights(self) -> list[Variable]:
-        layers = self.layers if self.trainable else []
-        return list({id(v): v for layer in layers for v in layer.trainable_weights}.values())
 
     def get_weights(self) -> list[NDArray[np.float32]]:
         """Copies of all weights, in Keras' order: layer by layer, kernel before bias."""
@@ -264,7 +291,8 @@ class Model(Trainer, Layer):
         state, class names and preprocessing. The file appears whole or not at all.
 
         Raises:
-            ValueError: for another ending, or a layer that is not convlet's.
+            ValueError: for another ending, or a layer of your own whose get_config does not
+                describe it.
         """
         from convlet.models.saving import save_model
 
@@ -298,7 +326,10 @@ class Model(Trainer, Layer):
         (print_fn or print)(summary(self, line_length, batch_size, show_trainable))
 
     def get_config(self) -> dict[str, Any]:
-        """The architecture, as ``save`` writes it."""
+        """The architecture, as ``save`` writes it; of a subclass with ``call``, what its
+        constructor takes."""
+        if defines_call(type(self)):
+            return super().get_config()
         from convlet.models.architecture import describe
 
         return describe(self)

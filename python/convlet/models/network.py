@@ -1,11 +1,12 @@
 """The DAG of layer calls between a model's inputs and outputs."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from convlet.layers.base import Layer, Node, SymbolicTensor
-from convlet.models.structure import unique_name
+from convlet.layers.base import GraphBuilder, Layer, Node, SymbolicTensor
+from convlet.layers.core import InputLayer
+from convlet.models.structure import Structure, unique_name
 
 UNKNOWN = "unknown"
 
@@ -15,10 +16,26 @@ class Network:
     """layers: each once, inputs first, in Keras' order (by depth from the outputs, then by first
         use).
     nodes: the calls, each after those that it needs.
+    inputs, outputs: where it begins and ends.
+    structure: of the outputs.
     """
 
-    layers: list[Layer]
-    nodes: list[Node]
+    layers: list[Layer] = field(default_factory=list)
+    nodes: list[Node] = field(default_factory=list)
+    inputs: list[SymbolicTensor] = field(default_factory=list)
+    outputs: list[SymbolicTensor] = field(default_factory=list)
+    structure: Structure = None
+
+    def lower(self, graph: GraphBuilder, inputs: Sequence[int]) -> list[int]:
+        """Adds the nodes of all calls to ``graph``; returns the values of the outputs."""
+        values = {
+            (id(tensor.node), tensor.index): value
+            for tensor, value in zip(self.inputs, inputs, strict=True)
+        }
+        for node in self.nodes:
+            made = node.layer.lower(graph, [values[id(t.node), t.index] for t in node.inputs])
+            values |= {(id(node), i): value for i, value in enumerate(made)}
+        return [values[id(t.node), t.index] for t in self.outputs]
 
 
 def trace(
@@ -44,7 +61,7 @@ def trace(
         stack.append((node, True))
         if id(node) in sources:
             continue
-        if not node.inputs:
+        if isinstance(node.layer, InputLayer):
             raise ValueError(
                 f"{owner}: outputs: they need the input {node.layer.name!r}, "
                 "which is not among the model's inputs"
@@ -68,7 +85,7 @@ def trace(
                 depth[id(tensor.node)] = max(depth.get(id(tensor.node), 0), level + 1)
     ranked = sorted(layers, key=lambda key: (-layer_depth[key], first_use[key]))
     nodes = [node for node in order if id(node) not in sources]
-    return Network([layers[key] for key in ranked], nodes)
+    return Network([layers[key] for key in ranked], nodes, list(inputs), list(outputs))
 
 
 def name_layers(layers: Sequence[Layer], owner: str) -> None:

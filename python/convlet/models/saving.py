@@ -6,7 +6,7 @@ model
           "architecture", "seed", "class_names", "preprocessing", "training" (null, or the
           arguments of compile and the count of batches)}
 
-Nothing in a file is executed or imported: layers come from a fixed registry.
+Nothing in a file is executed or imported: layers come from a fixed registry and from the caller.
 """
 
 import json
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from convlet import _core, losses, metrics, optimizers
 from convlet.models.architecture import describe, rebuild
 from convlet.models.compilation import OutputMetric
+from convlet.models.lowering import Parameter
 from convlet.models.model import Model
 
 FORMAT = 1  # raised when an older convlet could not read the file
@@ -76,7 +77,7 @@ def _weights(model: Model, owner: str) -> Tensors:
         )
     tensors: Tensors = {}
     with model._engine().lock:
-        for parameter in model._engine().parameters:
+        for parameter in _saved_parameters(model):
             name = f"weights/{parameter.name}"
             if name in tensors:
                 raise ValueError(
@@ -85,6 +86,11 @@ def _weights(model: Model, owner: str) -> Tensors:
                 )
             tensors[name] = parameter.variable.numpy()
     return tensors
+
+
+def _saved_parameters(model: Model) -> list[Parameter]:
+    """All but the constants, which the architecture holds."""
+    return [p for p in model._engine().parameters if not p.variable.constant]
 
 
 def _describe_training(model: Model) -> dict[str, Any]:
@@ -148,10 +154,17 @@ def _write(path: Path, tensors: Tensors, content: dict[str, Any]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def load_model(path: Any, compile: bool = True, device: str = "auto") -> Model:
+def load_model(
+    path: Any,
+    custom_objects: dict[str, Any] | None = None,
+    compile: bool = True,
+    device: str = "auto",
+) -> Model:
     """The model of a file that ``save`` wrote, ready to predict or to go on training.
 
     Args:
+        custom_objects: the classes of layers of your own by their names. A file names them, but
+            nothing is imported by that name.
         compile: whether to bring back optimizer, loss and metrics.
         device: "auto", "cpu" or "cuda", as in Model.compile.
 
@@ -165,7 +178,7 @@ def load_model(path: Any, compile: bool = True, device: str = "auto") -> Model:
     if content["kind"] != "model":
         raise ValueError(f"{where}: expected a model, got weights only: use model.load_weights")
     try:
-        model = rebuild(content["architecture"])
+        model = rebuild(content["architecture"], custom_objects)
         _take_weights(model, tensors, where)
         model.seed = int(content["seed"])
         model.forget_engine()
@@ -214,7 +227,7 @@ def load_weights(model: Model, path: Any) -> None:
 
 
 def _take_weights(model: Model, tensors: Tensors, where: str) -> None:
-    parameters = {p.name: p.variable for p in model._engine().parameters}
+    parameters = {p.name: p.variable for p in _saved_parameters(model)}
     found = {n.removeprefix("weights/"): t for n, t in tensors.items() if n.startswith("weights/")}
     _check_tensors({name: v.shape for name, v in parameters.items()}, found, f"{where}: weights")
     with model._engine().lock:

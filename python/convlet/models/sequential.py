@@ -59,7 +59,7 @@ class Sequential(Model):
             self._call_new_layers()
         else:
             self.built, self.inputs, self.outputs = False, [], []
-            self._network = Network([], [])
+            self._network = Network()
             self.forget_engine()
         return layer
 

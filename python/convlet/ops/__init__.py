@@ -13,8 +13,13 @@ says so.
 Each op raises TypeError for an argument of a wrong type or dtype and ValueError for a wrong rank,
 shape or value, before it computes anything; the message names the op, the argument, what it
 expected and what it got. Results are the same bits for any number of threads.
+
+Called on symbolic tensors (what ``convlet.Input`` and layers give) the ops named in
+``dispatch.NAMES`` describe the same computation for a model, whose plan runs and differentiates it.
+docs/extending.md shows layers and losses made of them.
 """
 
+from convlet.ops import dispatch as _dispatch
 from convlet.ops.activation import (
     elu,
     elu_backward,
@@ -71,6 +76,7 @@ from convlet.ops.sequence import (
     simple_rnn,
     simple_rnn_backward,
 )
+from convlet.ops.shaping import concatenate, expand_dims, reshape, squeeze, stack
 
 __all__ = [
     "add",
@@ -80,6 +86,7 @@ __all__ = [
     "avg_pool2d_backward",
     "batch_norm",
     "batch_norm_backward",
+    "concatenate",
     "conv2d",
     "conv2d_backward_bias",
     "conv2d_backward_input",
@@ -89,6 +96,7 @@ __all__ = [
     "dropout",
     "elu",
     "elu_backward",
+    "expand_dims",
     "gelu",
     "gelu_backward",
     "gru",
@@ -111,6 +119,7 @@ __all__ = [
     "relu6",
     "relu6_backward",
     "relu_backward",
+    "reshape",
     "selu",
     "selu_backward",
     "sigmoid",
@@ -125,6 +134,11 @@ __all__ = [
     "softmax_cross_entropy",
     "softplus",
     "softplus_backward",
+    "squeeze",
+    "stack",
     "tanh",
     "tanh_backward",
 ]
+
+for _name in _dispatch.NAMES:
+    globals()[_name] = _dispatch.describes(globals()[_name])
