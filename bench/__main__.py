@@ -1,0 +1,156 @@
+"""convlet against its peers, on this machine, in one command.
+
+    python -m bench train [--models M1 M2 ...] [--batches 32 128] [--peers torch keras ...]
+    python -m bench infer [--models M1 M2 ...] [--batches 1 64]
+    python -m bench ops   [--cases conv2d max_pool2d ...] [--batches 32]
+    python -m bench epoch [--images 50000] [--batches 64]      one epoch from the process' start
+
+Every result is checked against torch in float64 before it is timed; ours and each setting of each
+peer run in turns, each in a process of its own; medians, with half the distance of the quartiles.
+Peers that are not installed are named. `pip install '.[bench]'` brings them all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from bench import contest, networks, op_cases, report, start
+from bench.ceilings import ceilings
+from bench.peers import OP_PEERS, PEERS
+
+OFFERED = {"ops": OP_PEERS, "epoch": ("keras", "torch")}
+BATCHES = {"train": [32, 128], "infer": [1, 64], "ops": [32], "epoch": [64]}
+
+
+def parse(arguments):
+    parser = argparse.ArgumentParser("python -m bench", description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=list(BATCHES))
+    parser.add_argument("--models", nargs="+", default=["M1", "M2", "M3", "M4"], metavar="M1")
+    parser.add_argument("--batches", nargs="+", type=int, help="images in a batch")
+    parser.add_argument(
+        "--peers",
+        nargs="+",
+        metavar="NAME[:SETTING]",
+        help=f"of {', '.join(PEERS)}; all settings of a peer, or one: torch:default",
+    )
+    parser.add_argument("--cases", nargs="+", help="ops whose names begin with one of these")
+    parser.add_argument("--images", type=int, default=50_000, help="in the epoch")
+    parser.add_argument("--seconds", type=float, default=0.5, help="of each turn")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each")
+    parser.add_argument(
+        "--python", default=contest.default_python(), help="the interpreter that runs the workers"
+    )
+    parser.add_argument("--json", help="write the record here")
+    parser.add_argument("--png", help="draw the chart here")
+    options = parser.parse_args(arguments)
+    offered = OFFERED.get(options.what, PEERS)
+    options.peers = offered if options.peers is None else options.peers
+    for name in options.peers:
+        if name.partition(":")[0] not in offered:
+            parser.error(f"--peers: expected some of {', '.join(offered)}, got {name}")
+    options.batches = options.batches or BATCHES[options.what]
+    for name in options.models:
+        if name not in networks.NETWORKS:
+            parser.error(f"--models: expected some of {', '.join(networks.NETWORKS)}, got {name}")
+    return options
+
+
+def network_cases(options):
+    for name in options.models:
+        network = networks.NETWORKS[name]
+        for batch in options.batches:
+            train = options.what == "train"
+            yield {
+                "case": name,
+                "batch": batch,
+                "title": f"{name} {network.title}, {options.what}, batch {batch}",
+                "flops": networks.flops(network, train) * batch,
+                "images": batch,
+            }
+
+
+def cases(options):
+    if options.what != "ops":
+        return network_cases(options)
+    return (
+        {
+            "case": case.name,
+            "batch": batch,
+            "title": f"{case.name}, batch {batch}",
+            "flops": case.flops(batch),
+            "bytes": case.bytes(batch),
+        }
+        for case in op_cases.CASES
+        if not options.cases or case.name.startswith(tuple(options.cases))
+        for batch in options.batches
+    )
+
+
+def progress(text):
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+
+
+def main():
+    options = parse(sys.argv[1:])
+    where = report.circumstances(ceilings())
+    print(
+        f"{where['cpu']}, {where['cores']} cores, {where['isa']}; commit {where['commit']}; "
+        f"{where['date']}"
+    )
+    peak = where["fma_gflops"]
+    print(f"peak {peak:.0f} GFLOP/s float32, memory {where['memory_gb_s']:.0f} GB/s")
+    measure = measure_epoch if options.what == "epoch" else measure_cases
+    records, versions, missing = [], {}, {}
+    for case, entries, known in measure(options):
+        progress("")
+        versions, missing = known
+        print("\n".join(["", *report.rows(case, entries, peak)]), flush=True)
+        records.append(report.record(case, entries))
+        if options.json:  # whole after every case: a long run that is cut keeps what it has
+            report.write_json(options.json, where, records, versions, missing, sys.argv[1:])
+    if options.png:
+        report.chart(options.png, where, records)
+
+
+def measure_cases(options):
+    """(case, entries, (versions, missing)) of each case of train, infer or ops."""
+    peers = ["convlet", *options.peers]
+    settings, versions, missing = contest.probe(options.python, peers, options.what)
+    print("; ".join(f"{k} {v}" for found in versions.values() for k, v in found.items()))
+    for peer, reason in missing.items():
+        print(f"missing: {peer} ({reason})")
+    workers = contest.Workers(options.python, options.what, settings)
+    try:
+        for case in cases(options):
+            entries = contest.contest(
+                workers, case["case"], case["batch"], options.seconds, options.rounds, progress
+            )
+            yield case, entries, (versions, missing)
+    finally:
+        workers.stop()
+
+
+def measure_epoch(options):
+    """The same of one epoch from the start of the process."""
+    names = ["convlet", *options.peers]
+    for batch in options.batches:
+        entries, facts = start.epoch(
+            options.python, names, options.images, batch, options.rounds, progress
+        )
+        progress("")
+        print("\n".join(start.lines_of(facts)))
+        title = f"process start to the end of one epoch over {options.images:,} images, M1"
+        case = {
+            "case": "epoch",
+            "batch": batch,
+            "title": f"{title}, batch {batch}",
+            "images": options.images,
+            "facts": {n: {"import_s": f[0], "installed_mb": f[1]} for n, f in facts.items()},
+        }
+        yield case, entries, ({}, {e.peer: e.error for e in entries if e.error})
+
+
+if __name__ == "__main__":
+    main()

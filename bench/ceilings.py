@@ -1,0 +1,35 @@
+"""What the machine can do at most, measured in the same run as everything else."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from convlet import _core, ops
+
+
+def fma_gflops():
+    """float32 multiply-adds in registers alone, on all threads."""
+    return max(_core.fma_peak() for _ in range(3))
+
+
+def memory_gb_s():
+    """Reading two arrays and writing a third, all far larger than the caches: y = a + b."""
+    a, b = (np.ones(32 << 20, np.float32) for _ in range(2))
+    y = np.empty_like(a)
+    best = float("inf")
+    for _ in range(5):
+        start = time.perf_counter()
+        ops.add(a, b, out=y)
+        best = min(best, time.perf_counter() - start)
+    return 3 * a.nbytes / best / 1e9
+
+
+def ceilings():
+    return {
+        "isa": _core.isa(),
+        "threads": _core.num_threads(),
+        "fma_gflops": fma_gflops(),
+        "memory_gb_s": memory_gb_s(),
+    }

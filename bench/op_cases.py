@@ -1,0 +1,155 @@
+"""The single ops that are measured: shapes of the reference networks, with their work and traffic.
+
+A case makes its input arrays from a seed; the peers' modules ``<name>_ops`` compute it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+F32 = 4
+
+
+@dataclass(frozen=True)
+class Case:
+    """``op`` is what a peer computes; ``shapes`` of its inputs for one image unless ``fixed``."""
+
+    name: str
+    op: str
+    inputs: dict[str, tuple[int, ...]]  # with the batch in front
+    fixed: dict[str, tuple[int, ...]]  # weights and the like
+    output: tuple[int, ...]
+    output_is_fixed: bool = False
+    options: dict[str, Any] = field(default_factory=dict)
+    multiply_adds: float = 0.0  # for one image
+
+    def arrays(self, batch, seed=0):
+        """{name: array}, normal; "labels" are classes, those that must be positive are."""
+        rng = np.random.default_rng(seed)
+        made = {}
+        for name, shape in {
+            **{k: (batch, *s) for k, s in self.inputs.items()},
+            **self.fixed,
+        }.items():
+            if name == "labels":
+                made[name] = rng.integers(0, self.options["classes"], shape)
+            else:
+                made[name] = rng.standard_normal(shape, np.float32)
+            if name in ("variance", "squares"):
+                made[name] = np.abs(made[name]) + 0.1
+        return made
+
+    def flops(self, batch):
+        return 2.0 * self.multiply_adds * batch
+
+    def bytes(self, batch):
+        """What must be read and written at least once. Zero where arithmetic sets the pace."""
+        if self.multiply_adds:
+            return 0
+        elements = sum(math.prod(s) for s in self.inputs.values()) * batch
+        elements += sum(math.prod(s) for s in self.fixed.values())
+        elements += math.prod(self.output) * (1 if self.output_is_fixed else batch)
+        return F32 * elements
+
+
+# name: (H, C, K, window, stride, pad) of convolutions, each once.
+CONVOLUTIONS = {
+    "M1": [(32, 3, 32, 3, 1, 0), (15, 32, 64, 3, 1, 0), (6, 64, 64, 3, 1, 0)],
+    "M2": [(28, 1, 32, 3, 1, 0), (13, 32, 64, 3, 1, 0), (5, 64, 64, 3, 1, 0)],
+    "M4": [(224, 3, 32, 3, 1, 0), (111, 32, 64, 3, 1, 0)],
+    "M5": [
+        (32, 3, 64, 3, 1, 1),
+        (32, 64, 64, 3, 1, 1),
+        (32, 64, 128, 3, 2, 1),
+        (32, 64, 128, 1, 2, 0),
+        (16, 128, 128, 3, 1, 1),
+        (8, 256, 256, 3, 1, 1),
+        (4, 512, 512, 3, 1, 1),
+    ],
+    "M6": [
+        (224, 3, 64, 7, 2, 3),
+        (56, 64, 64, 1, 1, 0),
+        (56, 64, 256, 1, 1, 0),
+        (28, 128, 512, 1, 1, 0),
+        (14, 256, 256, 3, 1, 1),
+        (14, 1024, 256, 1, 1, 0),
+        (7, 2048, 512, 1, 1, 0),
+    ],
+}
+
+
+def _convolutions():
+    for model, layers in CONVOLUTIONS.items():
+        for size, c, k, window, stride, pad in layers:
+            out = (size + 2 * pad - window) // stride + 1
+            x, w, y = (size, size, c), (window, window, c, k), (out, out, k)
+            options = {"stride": stride, "padding": pad}
+            work = float(out * out * k * window * window * c)
+            label = f"{model} {size}x{size}x{c} {window}x{window}/{stride} -> {k}"
+            yield Case(f"conv2d {label}", "conv2d", {"x": x}, {"w": w}, y, False, options, work)
+            yield Case(
+                f"conv2d_backward_weight {label}",
+                "conv2d_backward_weight",
+                {"dy": y, "x": x},
+                {},
+                w,
+                True,
+                options | {"window": window},
+                work,
+            )
+            if c > 3:  # the first layer of a network needs no gradient of its input
+                yield Case(
+                    f"conv2d_backward_input {label}",
+                    "conv2d_backward_input",
+                    {"dy": y},
+                    {"w": w},
+                    x,
+                    False,
+                    options | {"input": x},
+                    work,
+                )
+
+
+def _pools():
+    for size, c, window, stride in ((30, 32, 2, 2), (13, 64, 2, 2), (112, 64, 3, 2)):
+        out = (size - window) // stride + 1
+        x, y = (size, size, c), (out, out, c)
+        options = {"window": window, "stride": stride}
+        label = f"{size}x{size}x{c} {window}x{window}/{stride}"
+        for kind in ("max_pool2d", "avg_pool2d"):
+            needs = {"dy": y, "x": x} if kind == "max_pool2d" else {"dy": y}
+            yield Case(f"{kind} {label}", kind, {"x": x}, {}, y, False, options)
+            backward = options | {"input": x}
+            yield Case(
+                f"{kind}_backward {label}", f"{kind}_backward", needs, {}, x, False, backward
+            )
+
+
+def _others():
+    x = (32, 32, 64)
+    yield Case("relu 32x32x64", "relu", {"x": x}, {}, x)
+    yield Case("gelu 32x32x64", "gelu", {"x": x}, {}, x)
+    for classes in (10, 1000):
+        logits = {"logits": (classes,), "labels": ()}
+        yield Case(
+            f"softmax_cross_entropy {classes} classes, with gradient",
+            "softmax_cross_entropy",
+            logits,
+            {},
+            (classes,),
+            False,
+            {"classes": classes},
+        )
+    channels = {"gamma": (64,), "beta": (64,)}
+    yield Case("batch_norm training 32x32x64", "batch_norm", {"x": x}, channels, x)
+    yield Case(
+        "batch_norm_backward 32x32x64", "batch_norm_backward", {"dy": x, "x": x}, channels, x
+    )
+
+
+CASES = [*_convolutions(), *_pools(), *_others()]
+BY_NAME = {case.name: case for case in CASES}

@@ -1,0 +1,30 @@
+"""The frameworks that are measured, ours among them: a module each, imported in its own process.
+
+A module defines
+
+    SETTINGS   {"train": {setting: environment variables}, "infer": {...}}: the ways to run it that
+               are worth comparing; the fastest counts as its best. Empty where it cannot do this.
+    versions() {package: version}
+    train(setting, network, weights, images, labels) -> step, where step() does one step of training
+               on the batch and returns its loss as a float
+    infer(setting, network, weights, images) -> run, where run() returns the logits as an array
+
+For single ops a module ``<name>_ops`` defines SETTINGS {"ops": ...}, versions and
+
+    op(setting, case, arrays) -> run, where run() returns the result; run.show(result), where it
+                                 exists, turns that into an array of convlet's layout
+
+Building raises whatever the framework raises; the case is then reported as failed, with the error.
+"""
+
+# glibc returns freed memory to the system and every step fetches it anew, page by page. An
+# allocator that keeps it is worth up to a factor of two to frameworks that allocate in a step.
+KEEP = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": "1099511627776",
+    "MALLOC_TOP_PAD_": "67108864",
+    "MALLOC_ARENA_MAX_": "1",
+}
+
+PEERS = ("torch", "keras", "jax", "tinygrad", "onnxruntime", "openvino", "ncnn")
+OP_PEERS = ("torch",)

@@ -1,0 +1,120 @@
+"""The benchmark: its description of the networks, its check of results, and a run from the command
+line."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bench import contest, networks, op_cases, report
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "forward", "train", "parameters"),
+    [
+        # Of one image in MFLOP, counted by hand for M1 from its layers; the ResNets' parameters
+        # are the published 11.17 M (CIFAR form) and 25,557,032.
+        ("M1", 9.097216, 25.736448, 122_570),
+        ("M2", 5.58848, 16.376064, 93_322),
+        ("M3", 8.3776, 23.5776, 315_722),
+        ("M4", 570.92224, 1627.603968, 23_908_682),
+        ("M5", 1110.84544, 3328.997376, 11_173_962),
+        ("M6", 8178.368512, 24299.077632, 25_557_032),
+    ],
+)
+def test_work_and_weights_of_the_networks(name, forward, train, parameters):
+    network = networks.NETWORKS[name]
+    assert networks.flops(network, train=False) == pytest.approx(forward * 1e6)
+    assert networks.flops(network, train=True) == pytest.approx(train * 1e6)
+    assert sum(array.size for array in networks.weights(network)) == parameters
+
+
+def test_work_of_a_convolution_by_hand():
+    case = op_cases.BY_NAME["conv2d M1 15x15x32 3x3/1 -> 64"]
+    assert case.flops(2) == 2 * 2 * 13 * 13 * 64 * 9 * 32
+    assert case.bytes(2) == 0
+    pool = op_cases.BY_NAME["max_pool2d 30x30x32 2x2/2"]
+    assert pool.bytes(2) == 4 * 2 * (30 * 30 * 32 + 15 * 15 * 32)
+    shapes = {name: array.shape for name, array in case.arrays(2).items()}
+    assert shapes == {"x": (2, 15, 15, 32), "w": (3, 3, 32, 64)}
+
+
+def test_a_wrong_result_is_not_timed():
+    with pytest.raises(contest.Failed, match="wrong result"):
+        contest.agree("train", [2.3, 2.2], [2.3, 2.21])
+    with pytest.raises(contest.Failed, match="wrong result"):
+        contest.agree("infer", np.ones((2, 3)), np.full((2, 3), np.nan))
+    contest.agree("train", [2.3, 2.2], [2.3001, 2.2001])
+
+
+def test_the_best_setting_of_the_best_peer_counts_and_losing_is_said():
+    entries = [
+        contest.Entry("convlet", "default", [2.0, 2.0, 2.1]),
+        contest.Entry("torch", "slow", [9.0]),
+        contest.Entry("torch", "fast", [1.5, 1.5]),
+        contest.Entry("jax", "jit", error="out of memory"),
+    ]
+    assert report.best_peer(entries).setting == "fast"
+    assert report.ratio(entries) == pytest.approx(0.75)
+    lines = report.rows({"title": "a case", "flops": 2e6}, entries, peak_gflops=10.0)
+    assert lines[-1].strip() == "BEHIND the best peer (torch fast): 0.75x"
+    assert "failed: out of memory" in lines[-2]
+    assert "10% of peak" in next(line for line in lines if "convlet" in line)
+
+
+def bench(*arguments, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "bench", *arguments],
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "setting"),
+    [
+        (("train", "--models", "M2", "--batches", "2"), "nchw keep"),
+        (("infer", "--models", "M2", "--batches", "1"), "channels_last keep"),
+        (("ops", "--cases", "conv2d M2 5x5", "softmax_cross_entropy 10 "), "channels_last keep"),
+    ],
+)
+def test_from_the_command_line(arguments, setting, tmp_path):
+    record, chart = tmp_path / "record.json", tmp_path / "chart.png"
+    ran = bench(
+        *arguments,
+        *("--peers", f"torch:{setting}", "--rounds", "1", "--seconds", "0"),
+        *("--json", str(record), "--png", str(chart)),
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "the best peer (torch" in ran.stdout
+    content = json.loads(record.read_text())
+    for case in content["cases"]:
+        entries = {(e["peer"], e["setting"]): e for e in case["entries"]}
+        assert not entries["convlet", "default"]["error"]
+        assert entries["convlet", "default"]["median_ms"] > 0
+        assert math.isfinite(case["ratio"])
+    with Image.open(chart) as image:
+        assert image.size[0] > 500
+
+
+def test_a_peer_that_is_not_installed_is_named(tmp_path):
+    (tmp_path / "ncnn.py").write_text("raise ModuleNotFoundError('as if it were not there')\n")
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    arguments = ("--models", "M2", "--batches", "1", "--peers", "ncnn", "--seconds", "0")
+    ran = bench("infer", *arguments, PYTHONPATH=path)
+    assert ran.returncode == 0, ran.stderr
+    assert "missing: ncnn (ModuleNotFoundError: as if it were not there)" in ran.stdout
+    wrong = bench("train", "--peers", "caffe")
+    assert wrong.returncode == 2
+    assert "expected some of torch, keras" in wrong.stderr
