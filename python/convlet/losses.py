@@ -4,14 +4,19 @@ the softmax or sigmoid before them; called on arrays they run the same kernels.
 A loss is a mean over the batch: sum_n(weight_n * l_n) / N (Keras' "sum_over_batch_size"). Where
 labels are missing, which must be said (ignore_class, mask_missing), N counts the samples that have
 one.
+
+A loss of your own is a function (y_true, y_pred), or a subclass of Loss with ``call``, made of
+``convlet.ops``: compile takes it, and the plan runs it. docs/extending.md has an example.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from convlet import _core
+from convlet.utils.names import snake_case
 
 F32 = NDArray[np.float32]
 Shape = tuple[int, ...]
@@ -22,19 +27,24 @@ _EPSILON = np.float32(1e-7)  # Keras' epsilon: probabilities are clipped to [eps
 class Loss:
     """Base. ``loss(y_true, y_pred, sample_weight=None)`` is the mean over a batch of arrays.
 
+    A subclass of your own defines ``call(self, y_true, y_pred)``, made of ``convlet.ops``, which
+    gives each sample one value or more, whose mean is its loss. It runs once, on symbolic tensors;
+    y_true has the shape that the targets have.
+
     Args:
+        name: made from the class name when None.
         mask_missing: targets that are NaN are missing: they count neither in the loss nor in the
             metrics. A sample's loss is the mean over the values that it has; a class distribution
             with a NaN is missing as a whole.
     """
 
-    kind: str  # the plan's name
+    kind = "value"  # the plan's name; this: the graph computes it
     integer_labels = False
     focal: tuple[Any, ...] = ()  # what the kernel takes last for a focal loss
 
     def __init__(
         self,
-        name: str,
+        name: str | None = None,
         from_logits: bool = False,
         label_smoothing: float = 0.0,
         reduction: str = "sum_over_batch_size",
@@ -51,7 +61,7 @@ class Loss:
             raise ValueError(
                 f"{owner}: label_smoothing: expected a number in [0, 1], got {label_smoothing!r}"
             )
-        self.name = name
+        self.name = snake_case(owner) if name is None else name
         self.from_logits = bool(from_logits)
         self.label_smoothing = float(label_smoothing)
         self.mask_missing = bool(mask_missing)
@@ -59,7 +69,7 @@ class Loss:
     def __call__(
         self, y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | None = None
     ) -> float:
-        values = self.call(y_true, y_pred).astype(np.float64)
+        values = (self._own_rows if self.traced else self.call)(y_true, y_pred).astype(np.float64)
         if sample_weight is not None:
             weights = np.asarray(sample_weight, np.float64)
             if weights.shape != values.shape:
@@ -70,7 +80,25 @@ class Loss:
             values = values * weights
         return float(values.sum() / max(1, values.size))
 
-    def call(self, y_true: ArrayLike, y_pred: ArrayLike) -> F32:
+    @property
+    def traced(self) -> bool:
+        """Whether it is the user's own, whose ``call`` describes it to a graph."""
+        return type(self).call is not Loss.call
+
+    def _own_rows(self, y_true: ArrayLike, y_pred: ArrayLike) -> NDArray[Any]:
+        """The loss of each row by a ``call`` of the user's."""
+        predictions = np.ascontiguousarray(y_pred, np.float32)
+        values = np.asarray(self.call(np.ascontiguousarray(y_true, np.float32), predictions))
+        if values.ndim == 0:
+            return np.full(len(predictions), values)
+        if len(values) != len(predictions):
+            raise ValueError(
+                f"{self.name}: expected a value for each of {len(predictions)} samples, "
+                f"got shape {values.shape}"
+            )
+        return values.reshape(len(values), -1).mean(axis=1)
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
         """The loss of each row, (N,); where rows have no label, 0 for these, and for the others
         what makes the mean over N the mean over the others."""
         predictions = np.ascontiguousarray(y_pred, np.float32)
@@ -109,7 +137,14 @@ class Loss:
     def targets(self, y: NDArray[Any], sample: Shape, owner: str) -> NDArray[Any]:
         """Checks targets for an output of shape (N, *sample) and gives them the dtype that a plan
         takes. ValueError that begins with ``owner``."""
-        return like_output(self, y, sample, owner)
+        if not self.traced:
+            return like_output(self, y, sample, owner)
+        if y.dtype.kind not in "fiub" or y.ndim == 0:
+            raise ValueError(
+                f"{owner}: expected an array of numbers (N, ...) for {self.name}, got dtype "
+                f"{y.dtype} and shape {y.shape}"
+            )
+        return np.ascontiguousarray(y, np.float32)
 
     def spec(self) -> dict[str, Any]:
         """What a plan must know."""
@@ -485,6 +520,17 @@ def _elementwise_rows(loss: Loss, targets: NDArray[Any], predictions: F32) -> F3
     return np.where(known, values, np.float32(0)).sum(axis=axes) / count
 
 
+class FunctionLoss(Loss):
+    """A function (y_true, y_pred) of the user's as a loss."""
+
+    def __init__(self, function: Callable[[Any, Any], Any]):
+        super().__init__(getattr(function, "__name__", "loss"))
+        self.function = function
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        return self.function(y_true, y_pred)
+
+
 NAMES: dict[str, type[Loss]] = {
     "binary_crossentropy": BinaryCrossentropy,
     "binary_focal_crossentropy": BinaryFocalCrossentropy,
@@ -497,13 +543,15 @@ NAMES: dict[str, type[Loss]] = {
 }
 
 
-def get(identifier: Any) -> Loss:
-    """The loss for a name, a class name, a {"class", "config"} dict or a Loss; ValueError
-    otherwise."""
+def get(identifier: Any, custom_objects: dict[str, Any] | None = None) -> Loss:
+    """The loss for a name, a class name, a {"class", "config"} dict, a function (y_true, y_pred) or
+    a Loss; ValueError otherwise. ``custom_objects``: losses of the user's by name."""
     if isinstance(identifier, Loss):
         return identifier
     if isinstance(identifier, type) and issubclass(identifier, Loss):
         return identifier()
+    if callable(identifier):
+        return FunctionLoss(identifier)
     name, config = identifier, {}
     if isinstance(identifier, dict):
         name, config = identifier.get("class"), identifier.get("config", {})
@@ -513,11 +561,34 @@ def get(identifier: Any) -> Loss:
         for cls in NAMES.values():
             if cls.__name__ == name:
                 return cls(**config)
+    if isinstance(identifier, dict) and isinstance(name, str):
+        return _custom(name, config, custom_objects or {})
     raise ValueError(
-        f"loss: expected one of {sorted(NAMES)} or an object of convlet.losses, got {identifier!r}"
+        f"loss: expected one of {sorted(NAMES)}, a function (y_true, y_pred) or an object of "
+        f"convlet.losses, got {identifier!r}"
     )
+
+
+def _custom(name: str, config: dict[str, Any], custom_objects: dict[str, Any]) -> Loss:
+    """The user's class or function of a name."""
+    found = custom_objects.get(name)
+    if found is None:
+        raise ValueError(
+            f"the loss {name!r} is not convlet's: hand it over with custom_objects={{{name!r}: "
+            f"{name}}}, or load without it with compile=False"
+        )
+    if isinstance(found, type) and issubclass(found, Loss):
+        return found(**config)
+    if isinstance(found, Loss) or not callable(found):
+        raise ValueError(
+            "custom_objects: expected a class of loss or a function (y_true, y_pred) for "
+            f"{name!r}, got {found!r}"
+        )
+    return FunctionLoss(found)
 
 
 def serialize(loss: Loss) -> dict[str, Any]:
     """{"class", "config"}, from which ``get`` makes it again."""
+    if isinstance(loss, FunctionLoss):
+        return {"class": loss.name, "config": {}}
     return {"class": type(loss).__name__, "config": loss.get_config()}

@@ -2,7 +2,6 @@
 
 import functools
 import inspect
-import re
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -15,6 +14,7 @@ from convlet import _core, initializers, regularizers
 from convlet.layers import arguments
 from convlet.layers.variable import Variable
 from convlet.ops.dispatch import Symbolic, no_value
+from convlet.utils.names import snake_case
 
 Shape = tuple[int, ...]
 
@@ -98,6 +98,7 @@ class Node:
         self.inputs = list(inputs)
         self.shapes = list(shapes)
         self.batched = not inputs or any(tensor.batched for tensor in inputs)
+        self.over_batch = False  # whether its mean over the batch is meant (losses only)
 
     @property
     def outputs(self) -> list[SymbolicTensor]:
@@ -496,9 +497,3 @@ def _layers_in(value: Any) -> Iterator[Layer]:
     elif isinstance(value, (list, tuple, dict)):
         for item in value.values() if isinstance(value, dict) else value:
             yield from _layers_in(item)
-
-
-def snake_case(name: str) -> str:
-    """Keras' rule: Conv2D -> conv2d, MaxPooling2D -> max_pooling2d, ReLU -> re_lu."""
-    name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)
-    return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()

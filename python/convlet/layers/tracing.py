@@ -1,12 +1,12 @@
 """Running a user's ``call`` once, on symbolic tensors, to learn what it describes."""
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from convlet.layers import arguments
 from convlet.layers.base import Layer, Shape, SymbolicTensor
-from convlet.layers.core import Input
+from convlet.layers.core import InputLayer
 from convlet.ops.dispatch import tracing
 
 
@@ -33,9 +33,16 @@ def traced_call(layer: Layer, shapes: Sequence[Shape]) -> Any:
     once for them."""
     key = tuple(shapes)
     if key not in layer._traces:
-        inputs = [Input(shape) for shape in shapes]
+        inputs = [_placeholder(shape) for shape in shapes]
         layer._traces[key] = trace_call(layer, inputs, inputs[0] if len(inputs) == 1 else inputs)
     return layer._traces[key]
+
+
+def _placeholder(shape: Shape) -> SymbolicTensor:
+    """An input of any shape, () included: labels have it."""
+    entry = InputLayer((1,))
+    entry.sample_shape = tuple(shape)
+    return entry.start()
 
 
 def trace_call(layer: Any, inputs: list[SymbolicTensor], packed: Any) -> Any:
@@ -47,10 +54,10 @@ def trace_call(layer: Any, inputs: list[SymbolicTensor], packed: Any) -> Any:
     owner = f"{layer.owner}: call"
     unbuilt = [(i, len(i._variables)) for _, i in nested_layers(layer) if not i.built]
     try:
-        result = run_traced(owner, layer.call, *call_arguments(layer, inputs, packed))
+        result = run_traced(layer, *call_arguments(layer, inputs, packed))
         outputs, structure = flatten(result)
-        check_outputs(owner, outputs, result)
-        network = trace(inputs, outputs, owner)
+        check_outputs(layer, outputs, result)
+        network = trace(inputs, outputs, owner, all_inputs=False)
         network.structure = structure
         name_parts(layer, network.layers)
     except Exception:
@@ -60,13 +67,12 @@ def trace_call(layer: Any, inputs: list[SymbolicTensor], packed: Any) -> Any:
     return network
 
 
-def run_traced(
-    owner: str, function: Callable[..., Any], inputs: Sequence[Any], flags: dict[str, Any]
-) -> Any:
-    """function(*inputs, **flags); its errors say whose function it is."""
-    with tracing(owner):
+def run_traced(layer: Any, inputs: Sequence[Any], flags: dict[str, Any]) -> Any:
+    """layer.call(*inputs, **flags); its errors say whose call() it is."""
+    owner = f"{layer.owner}: call"
+    with tracing(layer):
         try:
-            return function(*inputs, **flags)
+            return layer.call(*inputs, **flags)
         except Exception as error:
             if type(error) not in (ValueError, TypeError, IndexError):
                 raise
@@ -102,14 +108,15 @@ def call_arguments(
 _FLAGS = ("training", "mask")
 
 
-def check_outputs(owner: str, outputs: Sequence[Any], result: Any) -> None:
+def check_outputs(layer: Layer, outputs: Sequence[Any], result: Any) -> None:
     """ValueError unless a traced function gave symbolic tensors that depend on its inputs."""
+    owner = f"{layer.owner}: call"
     for output in outputs or [None]:
         if not isinstance(output, SymbolicTensor):
             raise arguments.expected(
                 owner, "result", "symbolic tensors, made by layers and ops", result
             )
-        if not output.batched:
+        if not (output.batched or output.node.over_batch):
             raise arguments.expected(owner, "result", "values that depend on the inputs", result)
 
 

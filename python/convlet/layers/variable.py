@@ -70,12 +70,12 @@ class Variable(Symbolic):
             return self._read().copy()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        if traced():  # its value of the moment would become a constant of the model
+        if traced() is not None:  # its value of the moment would become a constant of the model
             raise no_value(self, "numpy")
         return self.numpy() if dtype is None else self.numpy().astype(dtype)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        if traced():
+        if traced() is not None:
             return super().__array_ufunc__(ufunc, method, *inputs, **kwargs)
         values = [x.numpy() if isinstance(x, Variable) else x for x in inputs]
         return getattr(ufunc, method)(*values, **kwargs)

@@ -14,11 +14,25 @@ from convlet.models.structure import flatten
 
 @dataclass
 class OutputLoss:
-    """The loss of one output."""
+    """The loss of one output. ``target_shape``: of a sample's targets for a loss of the user's, not
+    known before the first data."""
 
     output: int
     loss: Loss
     weight: float
+    target_shape: tuple[int, ...] | None = None
+
+    def learn_shape(self, shape: tuple[int, ...], owner: str) -> None:
+        """Takes the shape of the targets of a loss of the user's; ValueError when it has changed
+        since ``compile``."""
+        if not self.loss.traced:
+            return
+        if self.target_shape not in (None, shape):
+            raise ValueError(
+                f"{owner}: expected targets of shape {(None, *self.target_shape)} for "
+                f"{self.loss.name}, as in the data before, got {(None, *shape)}"
+            )
+        self.target_shape = shape
 
 
 @dataclass
@@ -51,13 +65,14 @@ class Compilation:
                 if leaf is not None:
                     losses.get(leaf)  # a wrong name is an error at compile, not at the first batch
         self.losses: list[OutputLoss] = []
+        self._traceable = 0
         self.metrics: list[OutputMetric] = []
         self.meaning: dict[str, str] = {}
         self.keys: list[str] = []
 
     def resolve(self, names: list[str], outputs: list[SymbolicTensor], owner: str) -> None:
         """Matches losses and metrics to the outputs of a model."""
-        loss, loss_weights, requested_metrics = self.requested
+        loss, loss_weights, _ = self.requested
         chosen = _per_output(loss, names, "loss", owner, broadcast=True)
         weights = _per_output(loss_weights, names, "loss_weights", owner)
         if loss is None or all(choice is None for choice in chosen):
@@ -69,8 +84,24 @@ class Compilation:
         ]
         for output_loss in self.losses:
             check_probabilities(output_loss.loss, outputs[output_loss.output], owner)
+        self._outputs = (names, outputs, owner)
+        self._traceable = 0
+        self._resolve_metrics()
+
+    def learned_targets(self) -> bool:
+        """Whether data has told the targets of a loss of the user's since the last call; if so the
+        metrics are chosen anew, as "accuracy" depends on them."""
+        if len(self.traceable) == self._traceable:
+            return False
+        self._traceable = len(self.traceable)
+        self._resolve_metrics()
+        return True
+
+    def _resolve_metrics(self) -> None:
+        names, outputs, owner = self._outputs
+        requested_metrics = self.requested[2]
         self.metrics, self.meaning = [], {}
-        of_output = {output_loss.output: output_loss.loss for output_loss in self.losses}
+        of_output = {output_loss.output: output_loss for output_loss in self.losses}
         several = len(names) > 1
         for i, requests in enumerate(_metrics_per_output(requested_metrics, names, owner)):
             for request in requests:
@@ -79,18 +110,17 @@ class Compilation:
                         f"{owner}: compile: metrics: output {names[i]!r} has metrics but no loss, "
                         "so it has no targets to compare with"
                     )
-                self._add_metric(
-                    i, request, of_output[i], outputs[i].sample_shape, names[i] if several else ""
-                )
+                self._add_metric(request, of_output[i], outputs[i], names[i] if several else "")
         self._check_keys(owner)
         self.loss_keys = [f"{names[loss.output]}_loss" for loss in self.losses] if several else []
         self.keys = ["loss", *self.loss_keys, *(metric.key for metric in self.metrics)]
 
     def _add_metric(
-        self, output: int, request: Any, loss: Loss, shape: tuple[int, ...], prefix: str
+        self, request: Any, of: OutputLoss, output: SymbolicTensor, prefix: str
     ) -> None:
+        loss, shape = of.loss, output.sample_shape
         if request in ("accuracy", "acc"):
-            metric = accuracy_for(loss, shape, request)
+            metric = accuracy_for(of, output, request)
             key = f"{prefix}_{request}" if prefix else request
             self.meaning[key] = type(metric).__name__
         else:
@@ -101,7 +131,8 @@ class Compilation:
         native = native and not loss.mask_missing
         native = native and (metric.native == "sparse") == loss.integer_labels
         native = native and (metric.native == "binary" or len(shape) == 1)
-        self.metrics.append(OutputMetric(output, key, metric, native, request))
+        native = native and (not loss.traced or of.target_shape == shape)
+        self.metrics.append(OutputMetric(of.output, key, metric, native, request))
 
     def _check_keys(self, owner: str) -> None:
         keys = [metric.key for metric in self.metrics]
@@ -125,6 +156,11 @@ class Compilation:
             loss.loss.spec() | {"output": loss.output, "weight": loss.weight}
             for loss in self.losses
         ]
+
+    @property
+    def traceable(self) -> list[OutputLoss]:
+        """The losses of the user's whose targets have been seen, so that they can be traced."""
+        return [loss for loss in self.losses if loss.loss.traced and loss.target_shape is not None]
 
     def metric_specs(self) -> list[dict[str, Any]]:
         return [{"kind": m.metric.native, "output": m.output} for m in self.native]
@@ -151,15 +187,17 @@ def check_probabilities(loss: Loss, output: SymbolicTensor, owner: str) -> None:
             )
 
 
-def accuracy_for(loss: Loss, shape: tuple[int, ...], name: str) -> Metric:
+def accuracy_for(of: OutputLoss, output: SymbolicTensor, name: str) -> Metric:
     """The accuracy that "accuracy" means beside this loss."""
-    if loss.integer_labels:
+    loss, shape = of.loss, output.sample_shape
+    if loss.integer_labels or (of.target_shape in ((), (1,)) and shape != (1,)):
         return metrics.SparseCategoricalAccuracy(name)
     if isinstance(loss, losses.CategoricalCrossentropy):
         return metrics.CategoricalAccuracy(name)
     if isinstance(loss, losses.BinaryCrossentropy) or shape[-1] == 1:
         # Keras compares logits with 0.5 too; the logit of the probability 0.5 is 0.
-        return metrics.BinaryAccuracy(name, threshold=0.0 if loss.from_logits else 0.5)
+        logits = loss.from_logits or (loss.traced and final_activation(output) is None)
+        return metrics.BinaryAccuracy(name, threshold=0.0 if logits else 0.5)
     return metrics.CategoricalAccuracy(name)
 
 

@@ -105,6 +105,7 @@ class DataAdapter:
                     f"{name}: expected as many targets as samples in x, "
                     f"got {len(prepared)} and {len(inputs[0])}"
                 )
+            output_loss.learn_shape(prepared.shape[1:], name)
             prepared, rows = output_loss.loss.mask(prepared)
             targets.append(prepared)
             kept.append(rows)

@@ -8,22 +8,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convlet import _core
+from convlet.models.compilation import OutputLoss
 from convlet.models.lowering import Lowering
+from convlet.models.traced_loss import lower_loss
 
 Array = NDArray[Any]
 
 
 class Engine:
     """The compiled side of a model. One plan per mode: it takes any batch up to its capacity and is
-    made anew when a larger one comes. The lock makes calls from several threads take turns."""
+    made anew when a larger one comes. The lock makes calls from several threads take turns.
 
-    def __init__(self, model: Any, device: str, seed: int, optimizer: Any = None):
+    Args:
+        losses: of the user's, to be traced.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        device: str,
+        seed: int,
+        optimizer: Any = None,
+        losses: Sequence[OutputLoss] = (),
+    ):
         self.graph = _core.Graph()
         groups = {} if optimizer is None else {"decays": optimizer.decays}
         lowering = Lowering(self.graph, model, **groups)
         inputs = [lowering.input(t.name, t.sample_shape) for t in model.inputs]
-        for value in model.lower_network(lowering, inputs):
+        outputs = model.lower_network(lowering, inputs)
+        for value in outputs:
             lowering.output(value)
+        self._loss_values = {
+            loss.output: lower_loss(lowering, loss, model.output_names, outputs) for loss in losses
+        }
         self.parameters = lowering.parameters
         if optimizer is not None:
             optimizer.check_exclusions([parameter.name for parameter in self.parameters])
@@ -40,10 +57,16 @@ class Engine:
         self, optimizer: Any, losses: list[dict[str, Any]], metrics: list[dict[str, Any]]
     ) -> None:
         """Sets what test and train plans compute, and a fresh optimizer."""
-        self._losses, self._metrics = losses, metrics
+        self._losses = [spec | self._loss_values.get(spec["output"], {}) for spec in losses]
+        self._metrics = metrics
         self._plans = {mode: plan for mode, plan in self._plans.items() if mode == "predict"}
         optimizer.bind(self.state)
         self.averaged = False
+
+    @property
+    def trains(self) -> bool:
+        """Whether it can make plans that train: not while a loss of the user's is not traced."""
+        return all(spec["kind"] != "value" or "value" in spec for spec in self._losses)
 
     def plan(self, mode: str, batch: int) -> Any:
         """A plan for batches of up to ``batch`` samples."""

@@ -15,13 +15,13 @@ from convlet.layers.base import (
     Shape,
     SymbolicTensor,
     defines_call,
-    snake_case,
 )
 from convlet.layers.core import Input, InputLayer
 from convlet.layers.tracing import trace_call
 from convlet.models.network import Network, name_layers, trace
 from convlet.models.structure import Structure, flatten, pack, unique_name
 from convlet.models.trainer import Trainer
+from convlet.utils.names import snake_case
 
 
 class Model(Trainer, Layer):

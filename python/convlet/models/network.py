@@ -39,9 +39,13 @@ class Network:
 
 
 def trace(
-    inputs: Sequence[SymbolicTensor], outputs: Sequence[SymbolicTensor], owner: str
+    inputs: Sequence[SymbolicTensor],
+    outputs: Sequence[SymbolicTensor],
+    owner: str,
+    all_inputs: bool = True,
 ) -> Network:
-    """Walks from the outputs back to the inputs; ValueError when they are not connected."""
+    """Walks from the outputs back to the inputs; ValueError when they are not connected, or, with
+    ``all_inputs``, when one is not needed."""
     sources = {id(tensor.node) for tensor in inputs}
     order: list[Node] = []  # each node after those that it needs
     first_use: dict[int, int] = {}
@@ -68,7 +72,7 @@ def trace(
             )
         stack.extend((tensor.node, False) for tensor in reversed(node.inputs))
     for tensor in inputs:
-        if id(tensor.node) not in seen:
+        if all_inputs and id(tensor.node) not in seen:
             raise ValueError(
                 f"{owner}: inputs: no output of the model depends on {tensor.node.layer.name!r}"
             )

@@ -101,7 +101,10 @@ def _describe_training(model: Model) -> dict[str, Any]:
     weights: list[Any] = [None] * count
     watched: list[list[Any]] = [[] for _ in range(count)]
     for output_loss in compilation.losses:
-        loss[output_loss.output] = losses.serialize(output_loss.loss)
+        entry = losses.serialize(output_loss.loss)
+        if output_loss.target_shape is not None:
+            entry["target_shape"] = list(output_loss.target_shape)
+        loss[output_loss.output] = entry
         weights[output_loss.output] = output_loss.weight
     for metric in compilation.metrics:
         entry = _describe_metric(metric)
@@ -163,8 +166,8 @@ def load_model(
     """The model of a file that ``save`` wrote, ready to predict or to go on training.
 
     Args:
-        custom_objects: the classes of layers of your own by their names. A file names them, but
-            nothing is imported by that name.
+        custom_objects: the classes of layers, and the classes or functions of losses, of your own
+            by their names. A file names them, but nothing is imported by that name.
         compile: whether to bring back optimizer, loss and metrics.
         device: "auto", "cpu" or "cuda", as in Model.compile.
 
@@ -188,7 +191,7 @@ def load_model(
 
             model.preprocessing = Preprocessing.from_config(content["preprocessing"])
         if compile and content["training"] is not None:
-            _resume(model, content["training"], tensors, device, where)
+            _resume(model, content["training"], tensors, device, where, custom_objects)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{where}: damaged ({type(error).__name__}: {error})") from None
     except ValueError as error:
@@ -198,16 +201,26 @@ def load_model(
 
 
 def _resume(
-    model: Model, training: dict[str, Any], tensors: Tensors, device: str, where: str
+    model: Model,
+    training: dict[str, Any],
+    tensors: Tensors,
+    device: str,
+    where: str,
+    custom_objects: dict[str, Any] | None,
 ) -> None:
+    described = training["loss"]
     model.compile(
         training["optimizer"],
-        training["loss"],
+        [None if loss is None else losses.get(loss, custom_objects) for loss in described],
         training["loss_weights"],
         training["metrics"],
         device=device,
         precision=training["precision"],
     )
+    assert model._compilation is not None
+    for output_loss in model._compilation.losses:
+        if "target_shape" in described[output_loss.output]:
+            output_loss.target_shape = tuple(described[output_loss.output]["target_shape"])
     engine = model._engine()
     found = {
         n.removeprefix("optimizer/"): t for n, t in tensors.items() if n.startswith("optimizer/")

@@ -37,7 +37,7 @@ def summary(model: Any, line_length: int | None, batch_size: int, show_trainable
 def _memory(model: Any, batch_size: int) -> str:
     engine = model._engine()
     parts = []
-    modes = (("training", "train"),) if model.compiled else ()
+    modes = (("training", "train"),) if model.compiled and engine.trains else ()
     for title, mode in (*modes, ("inference", "predict")):
         memory = engine.new_plan(mode, batch_size).memory()
         needed = ("parameters", "activations", "workspace")

@@ -65,8 +65,8 @@ class Trainer:
 
         Args:
             optimizer: a name ("adam") or an object of convlet.optimizers.
-            loss: a name or an object of convlet.losses; for several outputs a list or a dict by
-                name.
+            loss: a name, an object of convlet.losses or a function (y_true, y_pred) made of
+                convlet.ops; for several outputs a list or a dict by name.
             loss_weights: the factor of each output's loss in the total, as a list or a dict.
             metrics: a list of names, functions or objects of convlet.metrics; for several outputs a
                 list of lists or a dict of lists. "accuracy" becomes the accuracy that fits the
@@ -114,10 +114,13 @@ class Trainer:
         self._engine_ = None
 
     def _engine(self) -> Engine:
+        compilation = self._compilation
+        if compilation is not None and compilation.learned_targets():
+            self._engine_ = None
         if self._engine_ is None:
-            compilation = self._compilation
             optimizer = None if compilation is None else compilation.optimizer
-            engine = Engine(self, self.device, self.seed, optimizer)
+            traceable = [] if compilation is None else compilation.traceable
+            engine = Engine(self, self.device, self.seed, optimizer, traceable)
             if compilation is not None:
                 engine.configure(
                     compilation.optimizer, compilation.loss_specs(), compilation.metric_specs()
@@ -335,7 +338,7 @@ class Trainer:
             result = self._step("train", samples, rows, batches.batch_size, meter)
             finite = np.isfinite(result[0])
             if not finite and callbacks.find(TerminateOnNaN) is None:
-                raise NonFiniteError(self._blame(engine, epoch, step, result[0]))
+                raise NonFiniteError(self._blame(self._engine(), epoch, step, result[0]))
             if hooks or display.due():
                 logs = meter.logs()
                 if hooks:

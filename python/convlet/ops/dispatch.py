@@ -13,8 +13,8 @@ import numpy as np
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-# Whose function is being traced: "MyLayer 'my_layer': call"; "" when none is.
-_traced: ContextVar[str] = ContextVar("convlet_traced", default="")
+# The layer whose call() is being traced.
+_traced: ContextVar[Any] = ContextVar("convlet_traced", default=None)
 
 # The ops that take symbolic tensors.
 NAMES = (
@@ -33,17 +33,17 @@ _UFUNCS = {
 
 
 @contextmanager
-def tracing(owner: str) -> Iterator[None]:
-    """While a function of the user's runs that describes a part of a model."""
-    token = _traced.set(owner)
+def tracing(layer: Any) -> Iterator[None]:
+    """While the call() of a user's layer runs, which describes a part of a model."""
+    token = _traced.set(layer)
     try:
         yield
     finally:
         _traced.reset(token)
 
 
-def traced() -> str:
-    """Whose function is being traced; "" when none is."""
+def traced() -> Any:
+    """The layer whose call() is being traced; None when none is."""
     return _traced.get()
 
 

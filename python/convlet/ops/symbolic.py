@@ -35,7 +35,7 @@ def _scalar(value: Operand) -> float | None:
 
 
 def _weight(op: str, variable: Variable) -> Variable:
-    if not traced():
+    if traced() is None:
         raise ValueError(
             f"{op}: the weight {variable.name!r} can be used in the call() of the layer that it "
             "belongs to; elsewhere use its value, .numpy()"
