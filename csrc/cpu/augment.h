@@ -26,7 +26,7 @@ inline std::int64_t pattern_of(std::int64_t C) {
 
 // One worker's memory.
 struct AugmentMemory {
-  float* image;    // the source as floats
+  float* image;    // the source as floats, or a row of it
   float* row;      // one output row
   float* factors;  // four patterns: gain, shift, scale, offset
 
@@ -237,9 +237,20 @@ inline std::int64_t filled(Fill fill, std::int64_t i, std::int64_t n) {
   return -1;
 }
 
+// y gets the pixels of x in the opposite order. C = 3: as in sample_quads.
+inline void mirror(const float* x, std::int64_t pixels, std::int64_t C, float* y) {
+  if (C == 3 || C == 4) {
+    for (std::int64_t j = 0; j < pixels; ++j)
+      store_quad(y + j * C, load_quad(x + (pixels - 1 - j) * C));
+    return;
+  }
+  for (std::int64_t j = 0; j < pixels; ++j)
+    for (std::int64_t c = 0; c < C; ++c) y[j * C + c] = x[(pixels - 1 - j) * C + c];
+}
+
 template <class T>
 inline void copy_row(const AugmentShape& s, const AugmentSpec& spec, const double* m,
-                     std::int64_t i, const T* x, float* y) {
+                     std::int64_t i, const T* x, float* scratch, float* y) {
   const auto row = static_cast<std::int64_t>(m[0] * static_cast<double>(i) + m[2]);
   const auto start = static_cast<std::int64_t>(m[5]);
   const std::int64_t step = m[4] > 0 ? 1 : -1, C = s.C;
@@ -257,13 +268,13 @@ inline void copy_row(const AugmentShape& s, const AugmentSpec& spec, const doubl
   end = end > s.Q ? s.Q : end;
   if (from < 0 || begin >= end) begin = end = s.Q;
   for (std::int64_t j = 0; j < begin; ++j) pixel(j);
-  const T* line = x + (from * s.W + start + step * begin) * C;
   if (begin == end) return;
+  const T* line = x + (from * s.W + start + step * begin) * C;
   if (step > 0) {
     convert(line, (end - begin) * C, y + begin * C);
   } else {
-    for (std::int64_t j = begin; j < end; ++j, line -= C)
-      for (std::int64_t c = 0; c < C; ++c) y[j * C + c] = static_cast<float>(line[c]);
+    convert(line - (end - begin - 1) * C, (end - begin) * C, scratch);
+    mirror(scratch, end - begin, C, y + begin * C);
   }
   for (std::int64_t j = end; j < s.Q; ++j) pixel(j);
 }
@@ -428,7 +439,7 @@ inline void augment_image(const AugmentShape& s, const AugmentSpec& spec, const 
   for (std::int64_t i = 0; i < s.P; ++i) {
     float* row = memory.row;
     if (copies)
-      copy_row(s, spec, draw.m, i, x, row);
+      copy_row(s, spec, draw.m, i, x, memory.image, row);
     else
       resample_row(s, spec, draw.m, i, memory.image, row);
     colour_row(colour, n, s.C, row);
