@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 import convlet
 from convlet import _core, layers, ops
+from nets import MSE, Net
 from reference import assert_accurate, assert_exact, assert_like_torch, floats, run_torch
 from torch_training import assert_trains_alike
 
@@ -134,6 +135,17 @@ def test_same_bits_for_any_number_of_threads(shape, rate):
     for result in results[1:]:
         for got, expected in zip(result, results[0], strict=True):
             assert_exact(got, expected)
+
+
+@pytest.mark.parametrize("mode", ["predict", "train"])
+def test_the_matrix_of_probabilities_is_never_stored(mode):
+    tokens, heads = 1024, 4
+    net = Net()
+    x = net.input(tokens, 16)
+    net.output(net.node("attention", *(net.dense(x, 16) for _ in range(3)), heads=heads))
+    losses = [MSE] if mode == "train" else []
+    memory = _core.Plan(net.graph, net.state(), mode, 1, losses).memory()
+    assert memory["activations"] + memory["workspace"] < heads * tokens * tokens * 4 / 4
 
 
 # ------------------------------------------------------------ dropout

@@ -4,7 +4,7 @@
 // holds.
 namespace convlet::CONVLET_ISA {
 
-constexpr std::int64_t kQueries = 64;  // the most per block
+constexpr std::int64_t kQueries = 72;  // the most per block; a multiple of the tile's rows
 constexpr std::int64_t kKeys = 256;    // per block; a multiple of kPanel
 // From one row of scores to the next: not a power of two, whose rows would compete for the same
 // lines of the cache.

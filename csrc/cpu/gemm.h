@@ -286,16 +286,18 @@ inline void for_each_stretch(const Run* runs, std::int64_t run_count, F&& f) {
 }
 
 // c = a b, or c += a b, with b packed whole as panels of `terms` rows; the terms of a row of a are
-// `stride` apart.
+// `stride` apart. The terms are cut into nearly equal stretches, so that none is a short rest.
 inline void multiply_packed(const float* a, const Row* rows, std::int64_t row_count,
                             std::int64_t terms, std::int64_t stride, const float* b,
                             const Panels& panels, float* c, bool accumulate) {
+  const std::int64_t stretches = ceil_div(2 * terms, 3 * kStretch);
   for (std::int64_t p = 0; p < panels.count(); ++p)
-    for (std::int64_t t = 0; t < terms; t += kStretch) {
-      const Run run = {t * stride, smaller(kStretch, terms - t), stride, t};
+    for (std::int64_t i = 0; i < stretches; ++i) {
+      const std::int64_t first = terms * i / stretches, last = terms * (i + 1) / stretches;
+      const Run run = {first * stride, last - first, stride, first};
       multiply(a, rows, row_count, &run, 1, b + panels.offset_of(p, terms), panels.width_of(p),
                c + p * kPanel, panels.columns_of(p),
-               {nullptr, accumulate || t > 0, Activation::none});
+               {nullptr, accumulate || i > 0, Activation::none});
     }
 }
 
