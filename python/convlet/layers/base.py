@@ -239,7 +239,8 @@ class Layer:
         if name is None:
             number = len(taken)
             name = f"weight_{number}" if number else "weight"
-        if "/" in name or name in taken:
+        # A layer with layers inside names theirs "layer/weight".
+        if ("/" in name and defines_call(type(self))) or name in taken:
             raise arguments.expected(
                 self.owner, "add_weight: name", f"a name without '/' other than {taken}", name
             )
