@@ -160,6 +160,15 @@ def _loss(integers, floats, rng):
             False,
         )
         yield f"sigmoid {shape}", partial(ops.sigmoid_cross_entropy, x, t, **options), False
+        focal = options | {"focal_gamma": 2.0}
+        for name, target in (("integers", labels), ("probabilities", t)):
+            yield (
+                f"focal {name} {shape}",
+                partial(ops.softmax_cross_entropy, x, target, label_smoothing=0.1, **focal),
+                False,
+            )
+        balanced = partial(ops.sigmoid_cross_entropy, x, t, focal_alpha=0.25, **focal)
+        yield f"focal sigmoid {shape}", balanced, False
         yield f"squared {shape}", partial(ops.mean_squared_error, x, t, **options), False
 
 

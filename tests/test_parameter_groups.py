@@ -314,6 +314,27 @@ def test_fine_tune_that_is_stopped_in_the_first_phase_thaws():
     assert all(moved)
 
 
+def test_a_frozen_backbone_keeps_its_batch_statistics():
+    x, y = images(32)
+    model = Sequential(
+        [
+            Input((9, 9, 2)),
+            layers.Conv2D(4, 3),
+            layers.BatchNormalization(),
+            layers.Flatten(),
+            layers.Dense(3),
+        ]
+    )
+    model.compile("adam", losses.SparseCategoricalCrossentropy(True))
+    start, watch = model.get_weights(), Watch()
+    convlet.fine_tune(
+        model, x, y, head_epochs=1, epochs=1, batch_size=8, verbose=0, callbacks=[watch]
+    )
+    for statistics in (4, 5):  # after kernel, bias, gamma and beta
+        np.testing.assert_array_equal(watch.weights[0][statistics], start[statistics])
+        assert np.abs(watch.weights[1][statistics] - start[statistics]).max() > 1e-3
+
+
 def test_fine_tune_freezes_models_in_the_model():
     inner = Sequential([Input((4,)), layers.Dense(5), layers.Dense(3)], name="backbone")
     inner.layers[0].trainable = False
