@@ -23,6 +23,11 @@ def test_train_digits(tmp_path):
     assert float(re.search(r"held-out accuracy ([\d.]+)", output)[1]) >= 0.975
 
 
+def test_digits_recipe(tmp_path):
+    output = output_of("digits_recipe.py", tmp_path)
+    assert float(re.search(r"held-out accuracy ([\d.]+)", output)[1]) >= 0.99
+
+
 def test_ops_on_torch(tmp_path):
     output = output_of("ops_on_torch.py", tmp_path)
     assert "Tensor (8, 32, 32, 16)" in output
