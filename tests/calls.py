@@ -72,8 +72,15 @@ CALLS = {
     "log_softmax": ({"x": (f32(2, 5), None)}, {}),
     "softmax_backward": ({"dy": (f32(2, 5), None), "y": (f32(2, 5), None)}, {}),
     "log_softmax_backward": ({"dy": (f32(2, 5), None), "y": (f32(2, 5), None)}, {}),
-    "add": ({"a": (f32(2, 5), None), "b": (f32(2, 5), None)}, {}),
-    "multiply": ({"a": (f32(2, 5), None), "b": (f32(2, 5), None)}, {}),
+    "where": (
+        {"condition": (f32(2, 5), None), "a": (f32(2, 5), None), "b": (f32(2, 5), None)},
+        {},
+    ),
+    "transpose": ({"x": (f32(2, 5, 3), None)}, {"axes": (0, 2, 1)}),
+    "matmul": ({"a": (f32(2, 3, 4), None), "b": (f32(2, 4, 5), None)}, {}),
+    "one_hot": ({"labels": (np.array([1, 3]), None)}, {"num_classes": 5}),
+    "upsample2d": ({"x": (f32(2, 3, 4, 5), "(N,H,W,C)")}, {}),
+    "upsample2d_backward": ({"dy": (f32(2, 6, 8, 5), "(N,P,Q,C)")}, {}),
 }
 CHANNELS = {name: (f32(4), "(C,)") for name in ("gamma", "beta", "mean", "var")}
 CALLS["batch_norm"] = ({"x": (f32(2, 3, 3, 4), None), **CHANNELS}, {})
@@ -96,6 +103,20 @@ for name, gates, bias in (
     }
     CALLS[name] = (sequence, {})
     CALLS[f"{name}_backward"] = ({"dy": (f32(2, 3), "(N,U)"), **sequence}, {})
+BINARY = (
+    *("add", "subtract", "multiply", "divide", "maximum", "minimum", "power", "greater"),
+    *("greater_equal", "less", "less_equal", "equal", "not_equal"),
+)
+UNARY = (
+    *("exp", "log", "log1p", "sqrt", "rsqrt", "square", "abs", "negative", "reciprocal", "sign"),
+)
+REDUCE = ("sum", "mean", "max", "min")
+for name in BINARY:
+    CALLS[name] = ({"a": (f32(2, 5), None), "b": (f32(2, 5), None)}, {})
+for name in UNARY:
+    CALLS[name] = ({"x": (f32(2, 5), None)}, {})
+for name in REDUCE:
+    CALLS[name] = ({"x": (f32(2, 5), None)}, {"axis": 1})
 for name in ("relu", "sigmoid", "tanh", "relu6", "leaky_relu", "elu", "selu", "softplus"):
     CALLS[name] = ({"x": (f32(2, 5), None)}, {})
     CALLS[f"{name}_backward"] = ({"dy": (f32(2, 5), None), "y": (f32(2, 5), None)}, {})

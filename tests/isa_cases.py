@@ -36,6 +36,13 @@ ACTIVATIONS = (
     *("relu", "sigmoid", "tanh", "gelu", "silu", "relu6", "leaky_relu", "elu", "selu", "softplus"),
     *("hard_sigmoid", "hard_swish"),
 )
+SHAPES = [
+    ((7, 19), (7, 19)),
+    ((3, 5, 17), (17,)),
+    ((2, 4, 3, 31), (2, 1, 1, 31)),
+    ((6, 1), (1, 9)),
+    ((5, 3, 8), (5, 3, 1)),
+]
 ROWS = [(1, 1), (5, 17), (33, 10), (3, 1000), (7, 31)]
 ATTENTIONS = [
     # N, T, S, heads, columns of q and v per head, causal
@@ -56,6 +63,7 @@ FAMILIES = (
     "augment",
     "normalization",
     "recurrent",
+    "tensor",
 )
 
 
@@ -193,7 +201,50 @@ def _update(spec, slots, before, gradient):
 def _dropout(integers, floats, rng):
     for shape in ROWS:
         x = floats(*shape)
-        yield f"{shape}", partial(_core.dropout, x, 0.3, 7, 5, 2, None), True
+        yield f"{shape}", partial(_core.dropout, x, 0.3, 7, 5, 2, "element", None), True
+
+
+def _tensor(integers, floats, rng):
+    for a, b in SHAPES:
+        x, y = integers(*a), integers(*b)
+        for name in ("add", "multiply", "maximum", "greater_equal", "equal"):
+            yield f"{name} {a} {b}", partial(getattr(ops, name), x, y), True
+        z = floats(*np.broadcast_shapes(a, b))
+        for name in ("divide", "power", "minimum"):
+            p, q = np.abs(floats(*a)) + 0.1, np.abs(floats(*b)) + 0.1
+            yield f"{name} {a} {b}", partial(getattr(ops, name), p, q), False
+            for side in (0, 1):
+                backward = partial(_core.binary_backward, name, side, z, p, q)
+                yield f"{name} backward {side} {a} {b}", backward, False
+        yield f"where {a} {b}", partial(ops.where, x, x, y), True
+    for shape in ((1,), (5, 17), (3, 4, 31), (2, 3, 66, 10), (9, 1000)):
+        x = np.abs(floats(*shape)) + 0.1
+        for name in ("exp", "log", "log1p", "sqrt", "rsqrt", "square", "reciprocal"):
+            yield f"{name} {shape}", partial(getattr(ops, name), x), False
+            yield f"{name} backward {shape}", partial(_core.unary_backward, name, x, x, None), False
+        for axis in range(-1, len(shape)):
+            axes = tuple(range(len(shape))) if axis < 0 else axis
+            for name in ("sum", "mean"):
+                yield f"{name} {shape} {axis}", partial(getattr(ops, name), x, axes), False
+            for name in ("max", "min"):
+                yield f"{name} {shape} {axis}", partial(getattr(ops, name), x, axes), True
+        yield f"transpose {shape}", partial(ops.transpose, x), True
+    for b, m, k, n in ((1, 1, 1, 1), (3, 5, 17, 31), (2, 66, 300, 19), (5, 33, 8, 99)):
+        for ta in (False, True):
+            for tb in (False, True):
+                left = integers(*((b, k, m) if ta else (b, m, k)))
+                right = integers(*((b, n, k) if tb else (b, k, n)))
+                product = partial(ops.matmul, left, right, transpose_a=ta, transpose_b=tb)
+                yield f"matmul {(b, m, k, n, ta, tb)}", product, True
+    for c in (1, 3, 17, 64):
+        x, dy = floats(2, 3, 5, c), floats(2, 6, 15, c)
+        for way in ("nearest", "bilinear"):
+            options = {"size": (2, 3), "interpolation": way}
+            yield f"{way} {c}", partial(ops.upsample2d, x, **options), False
+            yield f"{way} backward {c}", partial(ops.upsample2d_backward, dy, **options), False
+    for noise in ("channel", "sample"):
+        x = floats(3, 5, 4, 66)
+        yield f"dropout {noise}", partial(_core.dropout, x, 0.3, 7, 5, 2, noise, None), True
 
 
 def _attention(integers, floats, rng):

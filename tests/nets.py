@@ -118,7 +118,8 @@ class Net:
             activation = attributes.get("activation")
             if op == "dropout":
                 rate = attributes["rate"] if train else 0.0
-                y = _core.dropout(x[0], rate, seed, step, value, None) if rate else x[0]
+                noise = attributes.get("noise", "element")
+                y = _core.dropout(x[0], rate, seed, step, value, noise, None) if rate else x[0]
             elif op == "batch_norm":
                 y = batch_norm(x, p, attributes, train)
             else:
@@ -190,7 +191,8 @@ class Net:
             p = [self.parameters[i] for i in parameters]
             if op == "dropout":
                 rate = attributes["rate"]
-                dx = _core.dropout(dy, rate, seed, step, value, None) if rate else dy
+                noise = attributes.get("noise", "element")
+                dx = _core.dropout(dy, rate, seed, step, value, noise, None) if rate else dy
                 dxs, dps = [dx], []
             else:
                 dxs, dps = BACKWARD[op](dy, x, p, values[value], attributes)
@@ -274,8 +276,55 @@ def multiply_backward(dy, x, p, y, attributes):
         for j, other in enumerate(x):
             if j != i:
                 share = ops.multiply(share, other)
-        shares.append(share)
+        shares.append(_core.binary_backward("add", 0, share, x[i], share))
     return shares, []
+
+
+def binary_backward(dy, x, p, y, attributes):
+    function = attributes["function"]
+    return [_core.binary_backward(function, side, dy, *x) for side in (0, 1)], []
+
+
+def unary_backward(dy, x, p, y, attributes):
+    function = attributes["function"]
+    from_output = function in ("exp", "sqrt", "rsqrt", "reciprocal")
+    return [_core.unary_backward(function, dy, y if from_output else x[0], None)], []
+
+
+def batch_axes(axes):
+    return [axis + 1 for axis in axes]
+
+
+def transpose_backward(dy, x, p, y, attributes):
+    return [ops.transpose(dy, np.argsort([0, *batch_axes(attributes["permutation"])]).tolist())], []
+
+
+def slice_of(x, attributes):
+    index = [slice(None)] * x.ndim
+    index[attributes["axis"] + 1] = slice(
+        attributes["begin"], attributes["begin"] + attributes["size"]
+    )
+    return tuple(index)
+
+
+def slice_backward(dy, x, p, y, attributes):
+    dx = np.zeros_like(x[0])
+    dx[slice_of(dx, attributes)] = dy
+    return [dx], []
+
+
+def where_backward(dy, x, p, y, attributes):
+    zeros = np.zeros_like(dy)
+    return [zeros, ops.where(x[0], dy, zeros), ops.where(x[0], zeros, dy)], []
+
+
+def matmul_backward(dy, x, p, y, attributes):
+    a, b = x
+    return [ops.matmul(dy, b, transpose_b=True), ops.matmul(a, dy, transpose_a=True)], []
+
+
+def upsample_options(attributes):
+    return {"size": tuple(attributes["size"]), "interpolation": attributes["interpolation"]}
 
 
 def activation_backward(dy, x, p, y, attributes):
@@ -356,6 +405,16 @@ FORWARD = {
     "pad2d": lambda x, p, a: pad(x[0], a),
     "attention": lambda x, p, a: ops.attention(*x, **attention_options(a)),
     **{name: recurrent_forward(name) for name in ("simple_rnn", "lstm", "gru")},
+    "binary": lambda x, p, a: _core.binary(a["function"], *x, None),
+    "unary": lambda x, p, a: _core.unary(a["function"], x[0], None),
+    "where": lambda x, p, a: ops.where(*x),
+    "reduce": lambda x, p, a: _core.reduce(
+        a["function"], x[0], batch_axes(a["axes"]), a["keepdims"], None
+    ),
+    "transpose": lambda x, p, a: ops.transpose(x[0], [0, *batch_axes(a["permutation"])]),
+    "slice": lambda x, p, a: np.ascontiguousarray(x[0][slice_of(x[0], a)]),
+    "matmul": lambda x, p, a: ops.matmul(*x),
+    "upsample2d": lambda x, p, a: ops.upsample2d(x[0], **upsample_options(a)),
 }
 
 # (dy, inputs, parameters, y, attributes) -> (gradients of the inputs, of the parameters)
@@ -383,7 +442,10 @@ BACKWARD = {
     "softmax": lambda dy, x, p, y, a: ([ops.softmax_backward(dy, y)], []),
     "log_softmax": lambda dy, x, p, y, a: ([ops.log_softmax_backward(dy, y)], []),
     "reshape": lambda dy, x, p, y, a: ([dy.reshape(x[0].shape)], []),
-    "add": lambda dy, x, p, y, a: ([dy] * len(x), []),
+    "add": lambda dy, x, p, y, a: (
+        [_core.binary_backward("add", 0, dy, value, dy) for value in x],
+        [],
+    ),
     "multiply": multiply_backward,
     "scale": lambda dy, x, p, y, a: ([np.float32(a["factor"]) * dy], []),
     "concatenate": concatenate_backward,
@@ -393,6 +455,20 @@ BACKWARD = {
         [],
     ),
     **{name: recurrent_backward(name) for name in ("simple_rnn", "lstm", "gru")},
+    "binary": binary_backward,
+    "unary": unary_backward,
+    "where": where_backward,
+    "reduce": lambda dy, x, p, y, a: (
+        [_core.reduce_backward(a["function"], dy, x[0], y, batch_axes(a["axes"]))],
+        [],
+    ),
+    "transpose": transpose_backward,
+    "slice": slice_backward,
+    "matmul": matmul_backward,
+    "upsample2d": lambda dy, x, p, y, a: (
+        [ops.upsample2d_backward(dy, **upsample_options(a))],
+        [],
+    ),
 }
 
 

@@ -37,7 +37,7 @@ def test_philox_of_the_paper():
 def test_mask_and_scale(isa, n, seed, step, stream):
     x = floats(n)
     rate = 0.3
-    y = _core.dropout(x, rate, seed, step, stream, None)
+    y = _core.dropout(x, rate, seed, step, stream, "element", None)
     kept = expected_mask(n, rate, seed, step, stream)
     one = np.float32(1)
     assert_exact(y, np.where(kept, x / (one - np.float32(rate)), np.float32(0)))
@@ -110,3 +110,40 @@ def test_same_bits_for_any_number_of_threads():
 def test_rate_out_of_range(rate):
     with pytest.raises(ValueError, match=r"dropout: expected rate in \[0,1\), got"):
         ops.dropout(floats(3), rate, seed=0)
+
+
+@pytest.mark.parametrize("c", [*AWKWARD, 64, 130])
+def test_channels_are_dropped_together(isa, c):
+    x = floats(3, 4, 5, c)
+    y = _core.dropout(x, 0.4, 7, 5, 2, "channel", None)
+    kept = expected_mask(3 * c, 0.4, 7, 5, 2).reshape(3, 1, 1, c)
+    scale = np.float32(1) - np.float32(0.4)
+    assert_exact(y, np.where(kept, x / scale, np.float32(0)))
+
+
+@pytest.mark.parametrize("shape", [(9,), (9, 31), (9, 4, 5, 3)])
+def test_samples_are_dropped_whole(isa, shape):
+    x = floats(*shape)
+    x[0] = np.nan
+    y = _core.dropout(x, 0.4, 7, 5, 2, "sample", None)
+    kept = expected_mask(9, 0.4, 7, 5, 2).reshape(9, *[1] * (x.ndim - 1))
+    scale = np.float32(1) - np.float32(0.4)
+    assert_exact(y, np.where(kept, x / scale, np.float32(0)))
+
+
+@pytest.mark.parametrize("noise", ["channel", "sample"])
+def test_structured_noise_does_not_depend_on_threads(threads, noise):
+    x = floats(40, 9, 9, 33)
+    y = ops.dropout(x, 0.5, seed=4, noise=noise)
+    kept = (y != 0).any((1, 2))
+    assert 0.2 < kept.mean() < 0.8
+    draws = 40 * (33 if noise == "channel" else 1)
+    expected = expected_mask(draws, 0.5, 4, 0, 0).reshape(40, -1)
+    assert_exact(kept, np.broadcast_to(expected, kept.shape))
+
+
+def test_structured_noise_of_nothing():
+    for noise in ("channel", "sample"):
+        assert ops.dropout(np.zeros((0, 3, 4), np.float32), seed=0, noise=noise).shape == (0, 3, 4)
+    with pytest.raises(ValueError, match='at least 2 axes for noise "channel"'):
+        ops.dropout(floats(3), seed=0, noise="channel")

@@ -6,7 +6,7 @@ import inspect
 import numpy as np
 import pytest
 
-from calls import CALLS, call, f32
+from calls import BINARY, CALLS, REDUCE, UNARY, call, f32
 from convlet import ops
 
 ACTIVATIONS = [
@@ -59,6 +59,8 @@ def test_none_for_a_required_array(op, name):
 def test_dtype(op, name, dtype):
     array = CALLS[op][0][name][0]
     wrong = np.zeros(array.shape, dtype)
+    if (op, name, dtype) == ("where", "condition", "bool"):
+        return  # the one array that may be
     fails(TypeError, op, name, "float32", str(wrong.dtype), **{name: wrong})
 
 
@@ -143,12 +145,22 @@ def test_too_many_axes():
         ("simple_rnn", "bias", f32(4), ["(U,)", "(3,)", "(4,)"]),
         ("simple_rnn", "x", f32(2, 0, 4), ["T >= 1", "(2,0,4)"]),
         ("lstm_backward", "dy", f32(2, 4), ["(N,U)", "(2,3)", "(2,4)"]),
-        ("add", "b", f32(2, 1), ["(2,5)", "(2,1)"]),
-        ("multiply", "b", f32(5), ["(2,5)", "(5,)"]),
+        ("add", "x", f32(2, 4), ["broadcast", "(2,5)", "(2,4)"]),
+        ("where", "x", f32(3, 5), ["broadcast", "(2,5)", "(3,5)"]),
+        ("matmul", "b", f32(2, 3, 4), ["4 of a (2,3,4)", "3 of b (2,3,4)"]),
+        ("matmul", "b", f32(3, 4, 5), ["leading", "(2,3,4)", "(3,4,5)"]),
+        ("matmul", "a", f32(3, 4), ["rank", "(3,4)", "(2,4,5)"]),
+        ("matmul", "a", f32(2, 0, 4), ["at least 1", "(2,0,4)"]),
+        ("one_hot", "labels", np.array([1, 5]), ["[0,5)", "5 at position 1"]),
+        ("one_hot", "labels", np.array([[1, -1]]), ["-1 at position 1"]),
+        ("one_hot", "labels", np.float32([0.5]), ["0.5 at position 0"]),
+        ("upsample2d_backward", "dy", f32(2, 3, 4, 1), ["multiples", "(2,2)", "(2,3,4,1)"]),
+        ("max", "x", f32(2, 0), ["at least one value along axis 1", "(2,0)"]),
     ],
 )
 def test_shape(op, name, array, parts):
-    fails(ValueError, op, *([name] if name != "x" else []), *parts, **{name: array})
+    name, given = (name, name) if name in CALLS[op][0] else ("x", [*CALLS[op][0]][-1])
+    fails(ValueError, op, *([name] if name != "x" else []), *parts, **{given: array})
 
 
 @pytest.mark.parametrize(
@@ -255,6 +267,30 @@ def options():
             for value in (None, 1, "yes"):
                 yield name, "return_sequences", value, TypeError
                 yield name, "go_backwards", value, TypeError
+    for op in REDUCE:
+        for value in ("1", 1.5, True, [None]):
+            yield op, "axis", value, TypeError
+        for value in (2, -3, (0, 5), 2**62):
+            yield op, "axis", value, ValueError
+        yield op, "keepdims", 1, TypeError
+    yield "sum", "axis", (1, 1), ValueError
+    for value in ("10", (0.0, 1, 2), True):
+        yield "transpose", "axes", value, TypeError
+    for value in ((0, 1), (0, 1, 3), (0, 1, 1), (0, 1, 2, 3)):
+        yield "transpose", "axes", value, ValueError
+    yield "matmul", "transpose_a", 1, TypeError
+    yield "one_hot", "num_classes", 2.0, TypeError
+    for value in (0, -1, 2**25):
+        yield "one_hot", "num_classes", value, ValueError
+    for op in ("upsample2d", "upsample2d_backward"):
+        for value in (1.5, "2", (1, 2, 3), True):
+            yield op, "size", value, TypeError
+        for value in (0, -1, (2, 0), 2**60):
+            yield op, "size", value, ValueError
+        yield op, "interpolation", 1, TypeError
+        yield op, "interpolation", "bicubic", ValueError
+    yield "dropout", "noise", 3, TypeError
+    yield "dropout", "noise", "row", ValueError
     for value in (-0.1, 1.0, 2, float("nan")):
         yield "dropout", "rate", value, ValueError
     for value in ("0.5", None, True):
@@ -319,8 +355,10 @@ def test_out(op):
 IN_PLACE = {
     **dict.fromkeys((*ACTIVATIONS, "dropout", "softmax", "log_softmax", "batch_norm"), ("x",)),
     **{op: ("dy",) for op in CALLS if op.endswith("_backward") and "pool" not in op},
-    "add": ("a", "b"),
-    "multiply": ("a", "b"),
+    **dict.fromkeys(UNARY, ("x",)),
+    **dict.fromkeys(BINARY, ("a", "b")),
+    "where": ("condition", "a", "b"),
+    "upsample2d_backward": (),
 }
 
 
@@ -356,7 +394,9 @@ def test_an_empty_batch(op):
     """N = 0 is no error: results per sample are empty, those summed over the batch are zero."""
     arrays, options_ = CALLS[op]
     replaced = {
-        name: array[:0] if name in ("x", "dy", "y", "a", "b", "logits", "q", "k", "v") else array
+        name: array[:0]
+        if name in ("x", "dy", "y", "a", "b", "condition", "labels", "logits", "q", "k", "v")
+        else array
         for name, (array, _) in arrays.items()
     }
     if "input_shape" in options_:

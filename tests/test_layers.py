@@ -156,6 +156,17 @@ def test_global_pooling2d(keepdims):
         (layers.ELU(2), lambda x: F.elu(x, 2)),
         (layers.Softmax(), lambda x: torch.softmax(x, -1)),
         (layers.Rescaling(1 / 127.5, offset=-1), lambda x: x * np.float32(1 / 127.5) - 1),
+        (layers.SpatialDropout2D(0.5), lambda x: x),
+        (layers.StochasticDepth(0.5), lambda x: x),
+        (layers.Permute((2, 3, 1)), lambda x: x.permute(0, 2, 3, 1)),
+        (layers.Cropping2D(), lambda x: x),
+        (layers.Cropping2D(1), lambda x: x[:, 1:-1, 1:-1]),
+        (layers.Cropping2D(((2, 0), (1, 2))), lambda x: x[:, 2:, 1:-2]),
+        (layers.UpSampling2D(), lambda x: x.repeat_interleave(2, 1).repeat_interleave(2, 2)),
+        (
+            layers.UpSampling2D((2, 3), interpolation="bilinear"),
+            lambda x: nhwc(F.interpolate(nchw(x), scale_factor=(2, 3), mode="bilinear")),
+        ),
         (layers.ZeroPadding2D(), lambda x: F.pad(x, (0, 0, 1, 1, 1, 1))),
         (layers.ZeroPadding2D((2, 1)), lambda x: F.pad(x, (0, 0, 1, 1, 2, 2))),
         (layers.ZeroPadding2D(((1, 2), (0, 3))), lambda x: F.pad(x, (0, 0, 0, 3, 1, 2))),
@@ -170,11 +181,20 @@ def test_merging():
     a, b, c = floats(2, 4, 3), floats(2, 4, 3, seed=1), floats(2, 4, 3, seed=2)
     assert_layer(layers.Add(), lambda a, b, c: a + b + c, a, b, c)
     assert_layer(layers.Multiply(), lambda a, b: a * b, a, b)
+    gate = floats(2, 1, 3, seed=3)
+    assert_layer(layers.Multiply(), lambda a, b: a * b, a, gate)
+    assert_layer(layers.Add(), lambda a, b: a + b[:, None], a, floats(2, 3, seed=4))
+    assert_layer(layers.Subtract(), lambda a, b: a - b, a, b)
+    assert_layer(layers.Average(), lambda a, b, c: (a + b + c) / 3, a, b, c)
+    assert_layer(layers.Maximum(), lambda a, b, c: torch.maximum(torch.maximum(a, b), c), a, b, c)
+    assert_layer(layers.Minimum(), lambda a, b: torch.minimum(a, b), a, gate)
     assert_layer(layers.Concatenate(), lambda a, b, c: torch.cat([a, b, c], -1), a, b, c)
     assert_layer(layers.Concatenate(1), lambda a, b: torch.cat([a, b], 1), a, floats(2, 7, 3))
     assert_layer(layers.Concatenate(-2), lambda a, b: torch.cat([a, b], 1), a, floats(2, 7, 3))
     x, y = convlet.Input((4,)), convlet.Input((4,))
     assert layers.add([x, y]).shape == layers.multiply([x, y]).shape == (None, 4)
+    for join in (layers.subtract, layers.average, layers.maximum, layers.minimum):
+        assert join([x, y]).shape == (None, 4)
     assert layers.concatenate([x, y], axis=-1).shape == (None, 8)
 
 
@@ -229,6 +249,16 @@ BAD_ARGUMENTS = [
     (lambda: layers.LeakyReLU(-0.1), "LeakyReLU 'leaky_re_lu': negative_slope: expected a number"),
     (lambda: layers.LeakyReLU(None), "negative_slope: expected a number, got None"),
     (lambda: layers.ELU(math.inf), "ELU 'elu': alpha: expected a finite number, got inf"),
+    (lambda: layers.SpatialDropout2D(-0.1), r"SpatialDropout2D .*rate: expected a number in \[0"),
+    (lambda: layers.StochasticDepth(1), r"StochasticDepth .*rate: expected a number in \[0, 1\)"),
+    (lambda: layers.Permute((0, 1)), "Permute 'permute': dims: expected each of 1, 2, ... once"),
+    (lambda: layers.Permute(2), "dims: expected each of 1, 2"),
+    (lambda: layers.Cropping2D((1, 2, 3)), "cropping: expected an integer"),
+    (
+        lambda: layers.UpSampling2D(0),
+        "'up_sampling2d': size: expected an integer >= 1",
+    ),
+    (lambda: layers.UpSampling2D(interpolation="area"), "interpolation: expected 'nearest' or"),
     (lambda: layers.Softmax(axis=1), "axis: expected -1"),
     (lambda: layers.Reshape((-1, -1)), "target_shape: expected"),
     (lambda: layers.Reshape((0,)), "target_shape: expected"),
@@ -263,6 +293,11 @@ BAD_INPUTS = [
     (lambda: layers.MaxPooling2D(), (4,), "max_pooling2d"),
     (lambda: layers.GlobalAveragePooling2D(), (4,), "global_average_pooling2d"),
     (lambda: layers.ZeroPadding2D(), (4,), "zero_padding2d"),
+    (lambda: layers.SpatialDropout2D(0.1), (4, 2), "inputs: expected images"),
+    (lambda: layers.Permute((2, 1)), (4, 2, 3), r"dims: expected 3 axes .*got \(2, 1\)"),
+    (lambda: layers.Cropping2D(2), (4, 5, 1), "cropping: expected less than the image"),
+    (lambda: layers.Cropping2D(2), (4,), "inputs: expected images"),
+    (lambda: layers.UpSampling2D(), (4,), "up_sampling2d"),
     (lambda: layers.Reshape((7,)), (4, 2), "target_shape: expected a shape of 8 elements"),
     (lambda: layers.Reshape((3, -1)), (4, 2), "target_shape: expected a shape of 8 elements"),
 ]
@@ -283,6 +318,8 @@ def test_merging_refuses_what_does_not_fit():
         layers.Add()([a, b])
     with pytest.raises(ValueError, match="Add 'add': inputs: expected a list of two or more"):
         layers.Add()([a])
+    with pytest.raises(ValueError, match="Subtract 'subtract': inputs: expected a list of two"):
+        layers.Subtract()([a, a, a])
     with pytest.raises(ValueError, match="concatenate"):
         layers.Concatenate(-1)([a, b])
     with pytest.raises(ValueError, match="axis: expected an axis of tensors with 3 axes, got 3"):
@@ -364,6 +401,15 @@ def test_config_round_trip():
         layers.LeakyReLU(0.1),
         layers.ELU(0.5),
         layers.Softmax(),
+        layers.SpatialDropout2D(0.25),
+        layers.StochasticDepth(0.1),
+        layers.Permute((2, 1)),
+        layers.Cropping2D(((1, 2), (3, 4))),
+        layers.UpSampling2D((2, 3), interpolation="bilinear"),
+        layers.Subtract(),
+        layers.Average(),
+        layers.Maximum(),
+        layers.Minimum(),
         layers.Add(),
         layers.Multiply(),
         layers.Concatenate(1),

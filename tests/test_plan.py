@@ -123,9 +123,47 @@ def recurrent():
     return net, [SPARSE]
 
 
+def tensor_ops():
+    """The ops on tensors of any shape: a squeezed gate, attention by hand, an enlarged image."""
+    net = Net()
+    x = net.conv2d(net.input(6, 5, 3), 8, activation="hard_swish", padding="same")
+    gate = net.node("reduce", x, function="mean", axes=[0, 1], keepdims=True)
+    gate = net.dense(gate, 8, activation="sigmoid")
+    x = net.node("multiply", x, net.node("add", gate, x, gate))
+    x = net.node("dropout", x, rate=0.25, noise="channel")
+    x = net.node("upsample2d", x, size=[2, 1], interpolation="bilinear")
+    top = net.node("slice", x, axis=0, begin=2, size=6)
+    x = net.node(
+        "binary",
+        top,
+        net.node("reduce", top, function="max", axes=[2], keepdims=True),
+        function="subtract",
+    )
+    x = net.node("reshape", x, shape=[30, 8])
+    y = net.node("transpose", x, permutation=[1, 0])
+    scores = net.node("matmul", x, y)
+    x = net.node("matmul", net.node("softmax", scores), x)
+    x = net.node(
+        "where",
+        net.node("binary", x, gate_of(net, x), function="greater"),
+        x,
+        net.node("unary", x, function="abs"),
+    )
+    x = net.node("dropout", x, rate=0.25, noise="sample")
+    x = net.node("reduce", x, function="sum", axes=[0], keepdims=False)
+    net.output(net.node("softmax", net.dense(x, 4)))
+    return net, [SPARSE]
+
+
+def gate_of(net, x):
+    """A threshold per row."""
+    return net.node("reduce", x, function="mean", axes=[1], keepdims=True)
+
+
 GRAPHS = {
     "recurrent": recurrent,
     "attention": attention,
+    "tensor_ops": tensor_ops,
     "cnn": cnn,
     "cnn_gelu": lambda: cnn("gelu"),
     "every_layer": every_layer,

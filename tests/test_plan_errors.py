@@ -128,7 +128,7 @@ BAD_NODES = {
     r"rate in \[0,1\), got 1": ("dropout", [IMAGE], [], {"rate": 1.0}),
     "shape of 192 elements": ("reshape", [IMAGE], [], {"shape": [5]}),
     "positive sizes, got -1": ("reshape", [IMAGE], [], {"shape": [-1]}),
-    "one shape, got": ("multiply", [IMAGE, 1], [], {}),
+    "multiply: expected shapes that broadcast together": ("multiply", [IMAGE, 1], [], {}),
     "differ in axis": ("concatenate", [IMAGE, 1], [], {}),
     "expected an axis": ("concatenate", [IMAGE, IMAGE], [], {"axis": 3}),
     "at least 0, got -2": ("pad2d", [IMAGE], [], {"pad": [0, 0, -2, 0]}),

@@ -10,7 +10,8 @@ namespace convlet::bind {
 
 void bind_linear(pybind11::module_& module);         // conv2d, dense, bias gradient
 void bind_pool2d(pybind11::module_& module);         // max and average pooling
-void bind_elementwise(pybind11::module_& module);    // activations, softmax, dropout, add, multiply
+void bind_elementwise(pybind11::module_& module);    // activations, softmax, dropout, unary
+void bind_tensor(pybind11::module_& module);         // broadcasting, reductions, matmul, upsampling
 void bind_sequence(pybind11::module_& module);       // attention, recurrent layers
 void bind_augment(pybind11::module_& module);        // augmentation of images
 void bind_loss(pybind11::module_& module);           // softmax cross-entropy, elementwise losses

@@ -1,4 +1,4 @@
-// Activations, softmax over the last axis, dropout, and arithmetic on two arrays of one shape.
+// Activations, softmax over the last axis, dropout, and functions of one array.
 #include <pybind11/stl.h>
 
 #include <optional>
@@ -78,32 +78,43 @@ py::array softmax_like_backward(const char* op,
 }
 
 py::array dropout(const py::object& x_value, double rate, std::uint64_t seed, std::uint64_t step,
-                  std::uint64_t stream, const py::object& out) {
+                  std::uint64_t stream, const std::string& noise, const py::object& out) {
   const char* op = "dropout";
   Input x = float_input(op, "x", x_value, nullptr);
-  if (!(rate >= 0 && rate < 1)) value_error(op, ": expected rate in [0,1), got ", rate);
+  const DropoutShape shape = check_dropout(op, x.shape(), rate, noise);
   Output y = float_output(op, out, x.shape(), {}, {&x});
-  std::int64_t n = x.shape().elements();
   RandomStep random{seed, step};
   run([&](const Kernels& kernels, Context& context) {
-    kernels.dropout(context, n, static_cast<float>(rate), &random, stream, x.f32(), y.data);
+    kernels.dropout(context, shape, static_cast<float>(rate), &random, stream, x.f32(), y.data);
   });
   return y.array;
 }
 
-py::array arithmetic(const char* op,
-                     void (*Kernels::*kernel)(Context&, std::int64_t, const float*, const float*,
-                                              float*),
-                     const py::object& a_value, const py::object& b_value, const py::object& out) {
-  Input a = float_input(op, "a", a_value, nullptr);
-  Input b = float_input(op, "b", b_value, nullptr);
-  expect_shape(op, "b", "", a.shape(), b.shape());
-  Output y = float_output(op, out, a.shape(), {}, {&a, &b});
-  std::int64_t n = a.shape().elements();
+py::array unary(const std::string& name, const py::object& x_value, const py::object& out) {
+  const UnaryFunction function = unary_function_named("unary", name);
+  const char* op = name_of(function);
+  Input x = float_input(op, "x", x_value, nullptr);
+  Output y = float_output(op, out, x.shape(), {}, {&x});
   run([&](const Kernels& kernels, Context& context) {
-    (kernels.*kernel)(context, n, a.f32(), b.f32(), y.data);
+    kernels.unary(context, x.shape().elements(), function, x.f32(), y.data);
   });
   return y.array;
+}
+
+py::array unary_backward(const std::string& name, const py::object& dy_value,
+                         const py::object& y_or_x_value, const py::object& out) {
+  const UnaryFunction function = unary_function_named("unary_backward", name);
+  const std::string op_name = std::string(name_of(function)) + "_backward";
+  const char* op = op_name.c_str();
+  Input dy = float_input(op, "dy", dy_value, nullptr);
+  Input other = float_input(op, gradient_from_output(function) ? "y" : "x", y_or_x_value, nullptr);
+  expect_shape(op, "dy", "", other.shape(), dy.shape());
+  Output dx = float_output(op, out, dy.shape(), {&other}, {&dy});
+  run([&](const Kernels& kernels, Context& context) {
+    kernels.unary_backward(context, dy.shape().elements(), function, dy.f32(), other.f32(),
+                           dx.data);
+  });
+  return dx.array;
 }
 
 }  // namespace
@@ -140,19 +151,10 @@ void bind_elementwise(py::module_& module) {
       },
       arg("dy"), arg("y"), arg("out"));
   module.def("dropout", dropout, arg("x"), arg("rate"), arg("seed"), arg("step"), arg("stream"),
+             arg("noise"), arg("out"));
+  module.def("unary", unary, arg("function"), arg("x"), arg("out"));
+  module.def("unary_backward", unary_backward, arg("function"), arg("dy"), arg("y_or_x"),
              arg("out"));
-  module.def(
-      "add",
-      [](const object& a, const object& b, const object& out) {
-        return arithmetic("add", &Kernels::add, a, b, out);
-      },
-      arg("a"), arg("b"), arg("out"));
-  module.def(
-      "multiply",
-      [](const object& a, const object& b, const object& out) {
-        return arithmetic("multiply", &Kernels::multiply, a, b, out);
-      },
-      arg("a"), arg("b"), arg("out"));
 }
 
 }  // namespace convlet::bind

@@ -83,6 +83,7 @@ PYBIND11_MODULE(_core, module) {
   bind_elementwise(module);
   bind_sequence(module);
   bind_augment(module);
+  bind_tensor(module);
   bind_loss(module);
   bind_normalization(module);
   bind_optimizer(module);

@@ -94,37 +94,7 @@ inline V activation_gradient(Activation activation, V dy, V y_or_x, V alpha) {
 // Calls f(std::integral_constant<Activation, a>) for the run-time value a.
 template <class F>
 inline void with_constant(Activation activation, F&& f) {
-  using A = Activation;
-  switch (activation) {
-    case A::none:
-      return f(std::integral_constant<A, A::none>());
-    case A::relu:
-      return f(std::integral_constant<A, A::relu>());
-    case A::sigmoid:
-      return f(std::integral_constant<A, A::sigmoid>());
-    case A::tanh:
-      return f(std::integral_constant<A, A::tanh>());
-    case A::gelu:
-      return f(std::integral_constant<A, A::gelu>());
-    case A::silu:
-      return f(std::integral_constant<A, A::silu>());
-    case A::relu6:
-      return f(std::integral_constant<A, A::relu6>());
-    case A::leaky_relu:
-      return f(std::integral_constant<A, A::leaky_relu>());
-    case A::elu:
-      return f(std::integral_constant<A, A::elu>());
-    case A::selu:
-      return f(std::integral_constant<A, A::selu>());
-    case A::softplus:
-      return f(std::integral_constant<A, A::softplus>());
-    case A::exponential:
-      return f(std::integral_constant<A, A::exponential>());
-    case A::hard_sigmoid:
-      return f(std::integral_constant<A, A::hard_sigmoid>());
-    case A::hard_swish:
-      return f(std::integral_constant<A, A::hard_swish>());
-  }
+  with_value<Activation, kLastActivation>(activation, f);
 }
 
 inline void activation(Context& context, std::int64_t n, Activation kind, float alpha,

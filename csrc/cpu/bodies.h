@@ -11,6 +11,7 @@
 #include "cpu/conv2d.h"
 #include "cpu/conv2d_backward_weight.h"
 #include "cpu/dense.h"
+#include "cpu/matmul.h"
 #include "cpu/bias_gradient.h"
 #include "cpu/peak.h"
 #include "cpu/pool2d.h"
@@ -19,6 +20,10 @@
 #include "cpu/softmax_cross_entropy.h"
 #include "cpu/elementwise_loss.h"
 #include "cpu/elementwise.h"
+#include "cpu/broadcast.h"
+#include "cpu/unary.h"
+#include "cpu/reduce.h"
+#include "cpu/upsample2d.h"
 #include "cpu/dropout.h"
 #include "cpu/attention.h"
 #include "cpu/recurrent.h"
@@ -73,8 +78,21 @@ constexpr Kernels kTable = {
     elementwise_loss,
     dropout,
     add,
-    multiply,
     scale,
+    binary,
+    binary_backward,
+    where,
+    strided_copy,
+    unary,
+    unary_backward,
+    one_hot,
+    reduce_workspace,
+    reduce,
+    reduce_backward,
+    matmul_workspace,
+    matmul,
+    upsample2d,
+    upsample2d_backward,
     copy_to_columns,
     copy_from_columns,
     pad2d,

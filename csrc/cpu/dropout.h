@@ -52,8 +52,9 @@ class ParallelPhilox {
   Words key0_[kRounds], key1_[kRounds];
 };
 
-inline void dropout(Context& context, std::int64_t n, float rate, const RandomStep* random,
-                    std::uint64_t stream, const float* x, float* y) {
+// One draw per element.
+inline void dropout_elements(Context& context, std::int64_t n, float rate, const RandomStep* random,
+                             std::uint64_t stream, const float* x, float* y) {
   for_elements(context, n, [=](std::int64_t begin, std::int64_t end) {
     const ParallelPhilox philox(random->seed, stream);
     const std::uint64_t first = random->step << 40;
@@ -64,6 +65,52 @@ inline void dropout(Context& context, std::int64_t n, float rate, const RandomSt
       for_vectors(i, i + kBatch < end ? i + kBatch : end, [&](std::int64_t j, auto lanes) {
         const V kept = load(x + j, lanes) / broadcast(1.0f - rate);
         store(y + j, select(load(u + (j - i)) < broadcast(rate), zero(), kept), lanes);
+      });
+    }
+  });
+}
+
+// uniform number i of the step.
+inline float uniform_at(const RandomStep* random, std::uint64_t stream, std::int64_t i) {
+  const std::uint64_t counter = (random->step << 40) + static_cast<std::uint64_t>(i) / 4;
+  return uniform(convlet::philox(random->seed, stream, counter).word[i % 4]);
+}
+
+// One draw for all elements of a row of P * C that share a channel: a block of channels at a time.
+inline void dropout_row(const DropoutShape& s, std::int64_t n, float rate, const RandomStep* random,
+                        std::uint64_t stream, const float* x, float* y) {
+  constexpr std::int64_t kBlock = 64;
+  for (std::int64_t first = 0; first < s.C; first += kBlock) {
+    const std::int64_t channels = s.C - first < kBlock ? s.C - first : kBlock;
+    float u[kBlock];
+    for (std::int64_t c = 0; c < channels; ++c)
+      u[c] = uniform_at(random, stream, n * s.C + first + c);
+    for (std::int64_t p = 0; p < s.P; ++p) {
+      const std::int64_t at = p * s.C + first;
+      for_vectors(0, channels, [&](std::int64_t c, auto lanes) {
+        const V kept = load(x + at + c, lanes) / broadcast(1.0f - rate);
+        store(y + at + c, select(load(u + c, lanes) < broadcast(rate), zero(), kept), lanes);
+      });
+    }
+  }
+}
+
+inline void dropout(Context& context, const DropoutShape& s, float rate, const RandomStep* random,
+                    std::uint64_t stream, const float* x, float* y) {
+  const std::int64_t size = s.P * s.C;
+  if (s.P == 1) return dropout_elements(context, s.N * s.C, rate, random, stream, x, y);
+  parallel_for(context, s.N, grain_of(size), [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t n = begin; n < end; ++n) {
+      const float* from = x + n * size;
+      float* to = y + n * size;
+      if (s.C > 1) {
+        dropout_row(s, n, rate, random, stream, from, to);
+        continue;
+      }
+      const bool dropped = uniform_at(random, stream, n) < rate;
+      const V divisor = broadcast(1.0f - rate);
+      for_vectors(0, size, [&](std::int64_t i, auto lanes) {
+        store(to + i, dropped ? zero() : load(from + i, lanes) / divisor, lanes);
       });
     }
   });

@@ -41,7 +41,7 @@ const char* name_of(Activation activation) {
 Activation activation_named(const char* op, const std::string& name) {
   if (name.empty()) return Activation::none;
   std::string known;
-  for (int i = 0; i < kActivations; ++i) {
+  for (int i = 0; i <= static_cast<int>(kLastActivation); ++i) {
     Activation activation = static_cast<Activation>(i);
     if (name == name_of(activation)) return activation;
     known += concat(i ? ", " : "", '"', name_of(activation), '"');

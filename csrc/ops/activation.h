@@ -29,7 +29,7 @@ enum class Activation {
   hard_sigmoid,
   hard_swish,
 };
-constexpr int kActivations = 14;
+constexpr Activation kLastActivation = Activation::hard_swish;
 
 // "linear" and "" are none; ValueError that lists the names otherwise.
 Activation activation_named(const char* op, const std::string& name);

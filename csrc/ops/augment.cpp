@@ -252,12 +252,6 @@ Fill fill_named(const char* op, const std::string& name) {
               name, '"');
 }
 
-Interpolation interpolation_named(const char* op, const std::string& name) {
-  if (name == "nearest") return Interpolation::nearest;
-  if (name == "bilinear") return Interpolation::bilinear;
-  value_error(op, ": expected interpolation \"nearest\" or \"bilinear\", got \"", name, '"');
-}
-
 void set_number(const char* op, AugmentSpec& spec, const std::string& name, double value) {
   for (const NumberField& number : kNumbers)
     if (name == number.name) {

@@ -29,14 +29,13 @@
 #include <vector>
 
 #include "core/tensor.h"
+#include "ops/interpolation.h"
 
 namespace convlet {
 
 enum class Fill { constant, nearest, reflect, wrap };
-enum class Interpolation { nearest, bilinear };
 
 Fill fill_named(const char* op, const std::string& name);
-Interpolation interpolation_named(const char* op, const std::string& name);
 
 struct AugmentRange {
   double low, high;

@@ -11,14 +11,21 @@
 #include "ops/attention.h"
 #include "ops/augment.h"
 #include "ops/batch_norm.h"
+#include "ops/binary.h"
+#include "ops/broadcast.h"
 #include "ops/conv2d.h"
 #include "ops/dense.h"
+#include "ops/dropout.h"
 #include "ops/elementwise_loss.h"
+#include "ops/matmul.h"
 #include "ops/optimizer.h"
 #include "ops/pool2d.h"
 #include "ops/recurrent.h"
+#include "ops/reduce.h"
 #include "ops/softmax.h"
 #include "ops/softmax_cross_entropy.h"
+#include "ops/unary.h"
+#include "ops/upsample2d.h"
 
 namespace convlet {
 
@@ -30,7 +37,7 @@ enum class AccuracyKind { binary, categorical, sparse };
 
 constexpr int kReductionParts = 64;
 
-// The random numbers of one step: dropout keeps element i of layer `stream` when
+// The random numbers of one step: dropout keeps what draw i of layer `stream` decides about when
 // uniform(philox(seed, stream, step * 2^40 + i / 4).word[i % 4]) >= rate.
 struct RandomStep {
   std::uint64_t seed;
@@ -141,15 +148,49 @@ struct Kernels {
                            const float* prediction, const float* target, const float* scale,
                            float* loss, float* dprediction, float* elements);
 
-  // Dropout at `rate` in [0,1): y = kept ? x / (1 - rate) : 0. It is its own backward (x = dy). y
-  // may be x.
-  void (*dropout)(Context&, std::int64_t n, float rate, const RandomStep*, std::uint64_t stream,
-                  const float* x, float* y);
+  // dropout.h, at `rate` in [0,1). It is its own backward (x = dy). y may be x.
+  void (*dropout)(Context&, const DropoutShape&, float rate, const RandomStep*,
+                  std::uint64_t stream, const float* x, float* y);
 
   // Elementwise arithmetic over n elements; the output may be any input.
   void (*add)(Context&, std::int64_t n, const float* a, const float* b, float* y);
-  void (*multiply)(Context&, std::int64_t n, const float* a, const float* b, float* y);
   void (*scale)(Context&, std::int64_t n, float factor, float offset, const float* x, float* y);
+
+  // broadcast.h, binary.h: y may be an operand of y's shape. The gradient of operand `side` (0 or
+  // 1) comes in y's shape; reduce sums it over the axes along which the operand is repeated. d may
+  // be dy. In `where` a or b may be null: zeros.
+  void (*binary)(Context&, const BroadcastShape&, BinaryFunction, const float* a, const float* b,
+                 float* y);
+  void (*binary_backward)(Context&, const BroadcastShape&, BinaryFunction, int side,
+                          const float* dy, const float* a, const float* b, float* d);
+  void (*where)(Context&, const BroadcastShape&, const float* condition, const float* a,
+                const float* b, float* y);
+  // y = the first operand of the shape: transposed or repeated.
+  void (*strided_copy)(Context&, const BroadcastShape&, const float* x, float* y);
+
+  // unary.h over n elements; y may be x, dx may be dy. Where gradient_from_output holds, the second
+  // input of the backward is y; otherwise it is x.
+  void (*unary)(Context&, std::int64_t n, UnaryFunction, const float* x, float* y);
+  void (*unary_backward)(Context&, std::int64_t n, UnaryFunction, const float* dy,
+                         const float* y_or_x, float* dx);
+  // y[n,c] = 1 where x[n] = c, else 0 (also for an x[n] that is no class).
+  void (*one_hot)(Context&, std::int64_t rows, std::int64_t classes, const float* x, float* y);
+
+  // reduce.h. The backward of sum and mean reads neither x nor y.
+  std::size_t (*reduce_workspace)(const ReduceShape&);
+  void (*reduce)(Context&, const ReduceShape&, ReduceFunction, const float* x, float* y,
+                 void* workspace);
+  void (*reduce_backward)(Context&, const ReduceShape&, ReduceFunction, const float* dy,
+                          const float* x, const float* y, float* dx);
+
+  // matmul.h
+  std::size_t (*matmul_workspace)(const MatmulShape&, int threads);
+  void (*matmul)(Context&, const MatmulShape&, const float* a, const float* b, float* y,
+                 void* workspace);
+
+  // upsample2d.h
+  void (*upsample2d)(Context&, const Upsample2dShape&, const float* x, float* y);
+  void (*upsample2d_backward)(Context&, const Upsample2dShape&, const float* dy, float* dx);
 
   // Copies between a matrix of `rows` rows and columns [offset, offset + count) of one that is
   // `width` wide: concatenation along the last axis, and its backward (the other direction).

@@ -1,15 +1,18 @@
-// dropout: in train mode each element is kept with probability 1 - rate and divided by it;
-// elsewhere the identity. The random numbers of a layer are those of the stream whose number is its
-// output value's.
+// dropout (ops/dropout.h): in train mode what is drawn - elements, channels or whole samples - is
+// kept with probability 1 - rate and divided by it; elsewhere the identity. The random numbers of a
+// layer are those of the stream whose number is its output value's.
 #include "plan/lowering.h"
 
 namespace convlet {
 namespace {
 
+DropoutShape shape_of(const Graph& graph, const Node& node, std::int64_t n) {
+  return check_dropout((node.name + ": dropout").c_str(), graph.shape(node.inputs[0]).with_front(n),
+                       node.attributes.number("rate"), node.attributes.text("noise", "element"));
+}
+
 Shape infer(const Graph& graph, const Node& node) {
-  double rate = node.attributes.number("rate");
-  if (!(rate >= 0 && rate < 1))
-    value_error(node.name, ": dropout expected a rate in [0,1), got ", rate);
+  shape_of(graph, node, 1);
   return graph.shape(node.inputs[0]);
 }
 
@@ -22,12 +25,12 @@ void add_dropout(Builder& builder, const Node& node, BufferId x, BufferId y) {
   step.reads = {x};
   step.writes = {y};
   step.reuses = {{y, x}};
-  step.bind = [=, elements = builder.elements(node.output),
+  step.bind = [=, &graph = builder.graph, &node,
                rate = static_cast<float>(node.attributes.number("rate")),
                stream = static_cast<std::uint64_t>(node.output)](const Binding& at) -> Run {
-    return [=, kernel = at.kernels.dropout, n = at.n * elements, random = at.random, x_data = at[x],
-            y_data = at[y]](Context& context) {
-      kernel(context, n, rate, random, stream, x_data, y_data);
+    return [=, kernel = at.kernels.dropout, shape = shape_of(graph, node, at.n), random = at.random,
+            x_data = at[x], y_data = at[y]](Context& context) {
+      kernel(context, shape, rate, random, stream, x_data, y_data);
     };
   };
 }
@@ -55,6 +58,6 @@ void backward(Builder& builder, const Node& node) {
 }  // namespace
 
 extern const Lowering kDropout;
-const Lowering kDropout{"dropout", 1, 1, 0, 0, {"rate"}, false, infer, forward, backward};
+const Lowering kDropout{"dropout", 1, 1, 0, 0, {"rate", "noise"}, false, infer, forward, backward};
 
 }  // namespace convlet

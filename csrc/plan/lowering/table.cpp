@@ -10,17 +10,20 @@ extern const Lowering kMaxPool2d, kAvgPool2d, kGlobalMaxPool2d, kGlobalAvgPool2d
 extern const Lowering kActivation, kSoftmax, kLogSoftmax, kDropout;
 extern const Lowering kBatchNorm;
 extern const Lowering kReshape, kPad2d, kConcatenate;
-extern const Lowering kAdd, kMultiply, kScale;
+extern const Lowering kAdd, kMultiply, kBinary, kWhere, kUnary, kScale;
+extern const Lowering kParameter, kReduce, kTranspose, kSlice, kMatmul, kOneHot, kUpsample2d;
 extern const Lowering kAttention, kSimpleRnn, kLstm, kGru;
 extern const Lowering kAugment;
 
 namespace {
 
 const Lowering* const kTable[] = {
-    &kConv2d,      &kDense,   &kMaxPool2d,  &kAvgPool2d, &kGlobalMaxPool2d, &kGlobalAvgPool2d,
-    &kActivation,  &kSoftmax, &kLogSoftmax, &kDropout,   &kReshape,         &kPad2d,
-    &kConcatenate, &kAdd,     &kMultiply,   &kScale,     &kAttention,       &kBatchNorm,
-    &kSimpleRnn,   &kLstm,    &kGru,        &kAugment,
+    &kConv2d,      &kDense,      &kMaxPool2d,  &kAvgPool2d, &kGlobalMaxPool2d, &kGlobalAvgPool2d,
+    &kActivation,  &kSoftmax,    &kLogSoftmax, &kDropout,   &kReshape,         &kPad2d,
+    &kConcatenate, &kAdd,        &kMultiply,   &kScale,     &kBinary,          &kWhere,
+    &kUnary,       &kParameter,  &kReduce,     &kTranspose, &kSlice,           &kMatmul,
+    &kOneHot,      &kUpsample2d, &kAttention,  &kBatchNorm, &kSimpleRnn,       &kLstm,
+    &kGru,         &kAugment,
 };
 
 std::string range(int least, int most) {

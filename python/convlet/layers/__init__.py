@@ -4,9 +4,25 @@ from convlet.layers.activation import ELU, Activation, LeakyReLU, ReLU, Softmax
 from convlet.layers.attention import MultiHeadAttention
 from convlet.layers.base import Layer, SymbolicTensor
 from convlet.layers.convolution import Conv2D, DepthwiseConv2D
-from convlet.layers.core import Dense, Dropout, Input, InputLayer, Rescaling
+from convlet.layers.core import Dense, Input, InputLayer, Rescaling
+from convlet.layers.dropout import Dropout, SpatialDropout2D, StochasticDepth
 from convlet.layers.input_normalization import Normalization
-from convlet.layers.merging import Add, Concatenate, Multiply, add, concatenate, multiply
+from convlet.layers.merging import (
+    Add,
+    Average,
+    Concatenate,
+    Maximum,
+    Minimum,
+    Multiply,
+    Subtract,
+    add,
+    average,
+    concatenate,
+    maximum,
+    minimum,
+    multiply,
+    subtract,
+)
 from convlet.layers.normalization import BatchNormalization
 from convlet.layers.operation import Operation
 from convlet.layers.pooling import (
@@ -25,7 +41,14 @@ from convlet.layers.random import (
     RandomZoom,
 )
 from convlet.layers.recurrent import GRU, LSTM, Bidirectional, SimpleRNN
-from convlet.layers.reshaping import Flatten, Reshape, ZeroPadding2D
+from convlet.layers.reshaping import (
+    Cropping2D,
+    Flatten,
+    Permute,
+    Reshape,
+    UpSampling2D,
+    ZeroPadding2D,
+)
 
 # Keras' second names.
 Convolution2D = Conv2D
@@ -37,6 +60,7 @@ GlobalMaxPool2D = GlobalMaxPooling2D
 __all__ = [
     "Activation",
     "Add",
+    "Average",
     "AveragePooling2D",
     "AvgPool2D",
     "BatchNormalization",
@@ -44,6 +68,7 @@ __all__ = [
     "Concatenate",
     "Conv2D",
     "Convolution2D",
+    "Cropping2D",
     "Dense",
     "DepthwiseConv2D",
     "Dropout",
@@ -62,8 +87,11 @@ __all__ = [
     "MaxPool2D",
     "MaxPooling2D",
     "MultiHeadAttention",
+    "Maximum",
+    "Minimum",
     "Multiply",
     "Normalization",
+    "Permute",
     "RandomBrightness",
     "RandomContrast",
     "RandomCrop",
@@ -76,11 +104,19 @@ __all__ = [
     "Reshape",
     "SimpleRNN",
     "Softmax",
+    "SpatialDropout2D",
+    "StochasticDepth",
+    "Subtract",
     "SymbolicTensor",
+    "UpSampling2D",
     "ZeroPadding2D",
     "add",
+    "average",
     "concatenate",
+    "maximum",
+    "minimum",
     "multiply",
+    "subtract",
 ]
 
 # Every layer that a saved model may contain, by class name. Nothing else can be loaded.
@@ -89,11 +125,13 @@ REGISTRY: dict[str, type[Layer]] = {
     for cls in (
         Activation,
         Add,
+        Average,
         AveragePooling2D,
         BatchNormalization,
         Bidirectional,
         Concatenate,
         Conv2D,
+        Cropping2D,
         Dense,
         DepthwiseConv2D,
         Dropout,
@@ -107,9 +145,12 @@ REGISTRY: dict[str, type[Layer]] = {
         LeakyReLU,
         MaxPooling2D,
         MultiHeadAttention,
+        Maximum,
+        Minimum,
         Multiply,
         Normalization,
         Operation,
+        Permute,
         RandomBrightness,
         RandomContrast,
         RandomCrop,
@@ -122,6 +163,10 @@ REGISTRY: dict[str, type[Layer]] = {
         Reshape,
         SimpleRNN,
         Softmax,
+        SpatialDropout2D,
+        StochasticDepth,
+        Subtract,
+        UpSampling2D,
         ZeroPadding2D,
     )
 }

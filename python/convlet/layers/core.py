@@ -1,4 +1,4 @@
-"""Input, Dense, Dropout and Rescaling."""
+"""Input, Dense and Rescaling."""
 
 import weakref
 from collections.abc import Sequence
@@ -116,32 +116,6 @@ class Dense(Layer):
             **weight_config(self, "kernel"),
             **weight_config(self, "bias"),
         }
-
-
-class Dropout(Layer):
-    """In training, sets each element to 0 with probability ``rate`` and divides the others by
-    1 - rate; otherwise the identity.
-
-    Args:
-        rate: in [0, 1).
-        seed: accepted as in Keras; the model's seed decides (convlet.set_random_seed).
-    """
-
-    def __init__(
-        self, rate: float, noise_shape: Any = None, seed: int | None = None, **kwargs: Any
-    ):
-        super().__init__(**kwargs)
-        self.rate = arguments.number(self.owner, "rate", rate)
-        if not 0 <= self.rate < 1:
-            raise arguments.expected(self.owner, "rate", "a number in [0, 1)", rate)
-        arguments.unsupported(self.owner, noise_shape=noise_shape)
-        self.seed = seed
-
-    def lower(self, graph: GraphBuilder, inputs: list[int]) -> list[int]:
-        return [graph.node("dropout", self, [self.one_input(inputs)], (), {"rate": self.rate})]
-
-    def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {"rate": self.rate, "seed": self.seed}
 
 
 class Rescaling(Layer):

@@ -1,4 +1,4 @@
-"""Layers that join branches: Add, Multiply, Concatenate."""
+"""Layers that join branches: sums, products, means, extremes, concatenation."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,17 +17,59 @@ class _Merge(Layer):
 
 
 class Add(_Merge):
-    """The sum of tensors of one shape."""
+    """The sum of tensors of one shape, or of shapes that broadcast: (H, W, C) with (C,) or
+    (1, 1, C)."""
 
     def lower(self, graph: GraphBuilder, inputs: list[int]) -> list[int]:
         return [graph.node("add", self, self.several(graph, inputs))]
 
 
+class Subtract(_Merge):
+    """The first of two tensors minus the second; they broadcast as in Add."""
+
+    def lower(self, graph: GraphBuilder, inputs: list[int]) -> list[int]:
+        if len(inputs) != 2:
+            raise arguments.expected(
+                self.owner, "inputs", "a list of two tensors", f"{len(inputs)} tensors"
+            )
+        return [graph.node("binary", self, inputs, (), {"function": "subtract"})]
+
+
 class Multiply(_Merge):
-    """The elementwise product of tensors of one shape."""
+    """The elementwise product of tensors; they broadcast as in Add."""
 
     def lower(self, graph: GraphBuilder, inputs: list[int]) -> list[int]:
         return [graph.node("multiply", self, self.several(graph, inputs))]
+
+
+class Average(_Merge):
+    """The mean of tensors; they broadcast as in Add."""
+
+    def lower(self, graph: GraphBuilder, inputs: list[int]) -> list[int]:
+        total = graph.node("add", self, self.several(graph, inputs))
+        return [graph.node("scale", self, [total], (), {"factor": 1 / len(inputs)})]
+
+
+class _Extreme(_Merge):
+    function: str
+
+    def lower(self, graph: GraphBuilder, inputs: list[int]) -> list[int]:
+        value, *others = self.several(graph, inputs)
+        for other in others:
+            value = graph.node("binary", self, [value, other], (), {"function": self.function})
+        return [value]
+
+
+class Maximum(_Extreme):
+    """The elementwise largest of tensors; they broadcast as in Add."""
+
+    function = "maximum"
+
+
+class Minimum(_Extreme):
+    """The elementwise smallest of tensors; they broadcast as in Add."""
+
+    function = "minimum"
 
 
 class Concatenate(_Merge):
@@ -61,6 +103,26 @@ class Concatenate(_Merge):
 def add(inputs: Sequence[SymbolicTensor], **kwargs: Any) -> SymbolicTensor:
     """``Add(**kwargs)(inputs)``."""
     return Add(**kwargs)(inputs)
+
+
+def subtract(inputs: Sequence[SymbolicTensor], **kwargs: Any) -> SymbolicTensor:
+    """``Subtract(**kwargs)(inputs)``."""
+    return Subtract(**kwargs)(inputs)
+
+
+def average(inputs: Sequence[SymbolicTensor], **kwargs: Any) -> SymbolicTensor:
+    """``Average(**kwargs)(inputs)``."""
+    return Average(**kwargs)(inputs)
+
+
+def maximum(inputs: Sequence[SymbolicTensor], **kwargs: Any) -> SymbolicTensor:
+    """``Maximum(**kwargs)(inputs)``."""
+    return Maximum(**kwargs)(inputs)
+
+
+def minimum(inputs: Sequence[SymbolicTensor], **kwargs: Any) -> SymbolicTensor:
+    """``Minimum(**kwargs)(inputs)``."""
+    return Minimum(**kwargs)(inputs)
 
 
 def multiply(inputs: Sequence[SymbolicTensor], **kwargs: Any) -> SymbolicTensor:

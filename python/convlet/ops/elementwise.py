@@ -1,9 +1,11 @@
-"""Softmax over the last axis, dropout, and arithmetic on arrays of one shape."""
+"""Softmax over the last axis and dropout."""
 
 from __future__ import annotations
 
+from typing import Literal
+
 from convlet import _core
-from convlet._arguments import counter, number
+from convlet._arguments import counter, number, text
 from convlet._interop import Array, borrow
 
 
@@ -38,18 +40,26 @@ def log_softmax_backward(dy: Array, y: Array, *, out: Array | None = None) -> Ar
 
 
 def dropout(
-    x: Array, rate: float = 0.5, *, seed: int, step: int = 0, out: Array | None = None
+    x: Array,
+    rate: float = 0.5,
+    *,
+    seed: int,
+    step: int = 0,
+    noise: Literal["element", "channel", "sample"] = "element",
+    out: Array | None = None,
 ) -> Array:
-    """Sets each element to 0 with probability `rate` and divides the others by 1 - rate.
+    """Sets what is drawn to 0 with probability `rate` and divides the rest by 1 - rate.
 
-    Which elements are kept depends on (seed, step) and their position alone, so the gradient is the
-    same call on dy. The random numbers are Philox4x32-10 (Salmon et al. 2011).
+    What is kept depends on (seed, step) and its position alone, so the gradient is the same call on
+    dy. The random numbers are Philox4x32-10 (Salmon et al. 2011).
 
     Args:
-        x: of any shape.
+        x: of any shape; (N,...,C) for noise "channel", (N,...) for "sample".
         rate: in [0, 1).
         seed: an integer in [0, 2^64).
-        step: an integer in [0, 2^24); each gives other elements.
+        step: an integer in [0, 2^24); each gives other draws.
+        noise: what one draw decides about: an "element", a "channel" of a sample (spatial dropout,
+            Tompson et al. 2015) or a whole "sample" (stochastic depth, Huang et al. 2016).
         out: where to write y; it may be x.
 
     Returns:
@@ -64,18 +74,7 @@ def dropout(
             counter(op, "seed", seed, 64),
             counter(op, "step", step, 24),
             0,
+            text(op, "noise", noise),
             y,
         )
     )
-
-
-def add(a: Array, b: Array, *, out: Array | None = None) -> Array:
-    """y = a + b, all of one shape (nothing is broadcast); out may be a or b."""
-    a, b, y, give = borrow("add", out, a=a, b=b)
-    return give(_core.add(a, b, y))
-
-
-def multiply(a: Array, b: Array, *, out: Array | None = None) -> Array:
-    """y = a * b, all of one shape (nothing is broadcast); out may be a or b."""
-    a, b, y, give = borrow("multiply", out, a=a, b=b)
-    return give(_core.multiply(a, b, y))

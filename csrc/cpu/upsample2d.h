@@ -1,0 +1,96 @@
+// Enlarging images by whole factors (formulas in ops/upsample2d.h), in vectors of channels.
+namespace convlet::CONVLET_ISA {
+
+// Where position p of an axis enlarged by `factor` lies between the two neighbours it is made of:
+// (1 - share) * x[low] + share * x[high].
+struct Neighbours {
+  std::int64_t low, high;
+  float share;
+
+  Neighbours(std::int64_t p, std::int64_t factor, std::int64_t size) {
+    const std::int64_t numerator = larger(0, 2 * p + 1 - factor);
+    low = numerator / (2 * factor);
+    high = smaller(low + 1, size - 1);
+    share = static_cast<float>(numerator % (2 * factor)) / static_cast<float>(2 * factor);
+  }
+  // What x[i] counts here.
+  float weight(std::int64_t i) const {
+    return (low == i ? 1.0f - share : 0.0f) + (high == i ? share : 0.0f);
+  }
+};
+
+inline void nearest_row(const Upsample2dShape& s, const float* x, float* y) {
+  for (std::int64_t w = 0; w < s.W; ++w)
+    for (std::int64_t i = 0; i < s.size_w; ++i)
+      copy(y + (w * s.size_w + i) * s.C, x + w * s.C, s.C);
+}
+
+inline void bilinear_row(const Upsample2dShape& s, const float* low, const float* high, float share,
+                         float* y) {
+  const V above = broadcast(1.0f - share), below = broadcast(share);
+  for (std::int64_t q = 0; q < s.W * s.size_w; ++q) {
+    const Neighbours at(q, s.size_w, s.W);
+    const V left = broadcast(1.0f - at.share), right = broadcast(at.share);
+    const std::int64_t l = at.low * s.C, r = at.high * s.C;
+    for_vectors(0, s.C, [&](std::int64_t c, auto lanes) {
+      const V top = fma(right, load(low + r + c, lanes), left * load(low + l + c, lanes));
+      const V bottom = fma(right, load(high + r + c, lanes), left * load(high + l + c, lanes));
+      store(y + q * s.C + c, fma(below, bottom, above * top), lanes);
+    });
+  }
+}
+
+inline void upsample2d(Context& context, const Upsample2dShape& s, const float* x, float* y) {
+  const std::int64_t P = s.H * s.size_h, x_row = s.W * s.C, y_row = x_row * s.size_w;
+  parallel_for(context, s.N * P, grain_of(y_row), [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      const std::int64_t p = i % P;
+      const float* image = x + i / P * s.H * x_row;
+      if (s.interpolation == Interpolation::nearest) {
+        nearest_row(s, image + p / s.size_h * x_row, y + i * y_row);
+      } else {
+        const Neighbours at(p, s.size_h, s.H);
+        bilinear_row(s, image + at.low * x_row, image + at.high * x_row, at.share, y + i * y_row);
+      }
+    }
+  });
+}
+
+// f(q, weight) for the positions of the enlarged axis that x[i] counts for.
+template <class F>
+inline void for_dependents(Interpolation interpolation, std::int64_t i, std::int64_t factor,
+                           std::int64_t size, F f) {
+  const bool nearest = interpolation == Interpolation::nearest;
+  const std::int64_t first = nearest ? i * factor : larger(0, (i - 1) * factor);
+  const std::int64_t last = nearest ? (i + 1) * factor : smaller(size, i + 2) * factor;
+  for (std::int64_t q = first; q < last; ++q) {
+    const float weight = nearest ? 1.0f : Neighbours(q, factor, size).weight(i);
+    if (weight != 0.0f) f(q, weight);
+  }
+}
+
+inline void upsample2d_backward(Context& context, const Upsample2dShape& s, const float* dy,
+                                float* dx) {
+  const std::int64_t y_row = s.W * s.size_w * s.C, image = s.H * s.size_h * y_row;
+  const std::int64_t work = 4 * s.W * s.C * s.size_h * s.size_w;
+  parallel_for(context, s.N * s.H, grain_of(work), [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      const float* from = dy + i / s.H * image;
+      for (std::int64_t w = 0; w < s.W; ++w) {
+        float* to = dx + (i * s.W + w) * s.C;
+        clear(to, s.C);
+        for_dependents(s.interpolation, i % s.H, s.size_h, s.H, [&](std::int64_t p, float wp) {
+          for_dependents(s.interpolation, w, s.size_w, s.W, [&](std::int64_t q, float wq) {
+            const V weight = broadcast(wp * wq);
+            const float* gradient = from + p * y_row + q * s.C;
+            for_vectors(0, s.C, [&](std::int64_t c, auto lanes) {
+              store(to + c, fma(weight, load(gradient + c, lanes), load(to + c, lanes)), lanes);
+            });
+          });
+        });
+      }
+    }
+  });
+}
+
+}  // namespace convlet::CONVLET_ISA
