@@ -19,6 +19,7 @@ Layers bear the names of the same layers in torchvision (or timm, for what only 
 from convlet.applications.alexnet import alexnet
 from convlet.applications.densenet import densenet121
 from convlet.applications.googlenet import googlenet
+from convlet.applications.heads import multi_task
 from convlet.applications.inception import inception_v3
 from convlet.applications.lenet import lenet
 from convlet.applications.mobilenet import mobilenet_v2
@@ -57,4 +58,4 @@ MODELS = {
     )
 }
 
-__all__ = ["MODELS", "SMALLEST", "load_torch_weights", *MODELS]
+__all__ = ["MODELS", "SMALLEST", "load_torch_weights", "multi_task", *MODELS]

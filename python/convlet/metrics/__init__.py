@@ -19,6 +19,7 @@ from convlet.metrics.means import (
     TopKCategoricalAccuracy,
 )
 from convlet.metrics.report import classification_report, confusion_matrix
+from convlet.metrics.thresholds import choose_thresholds
 
 NAMES: dict[str, type[Metric]] = {
     "auc": AUC,
@@ -83,6 +84,7 @@ __all__ = [
     "SparseCategoricalAccuracy",
     "SparseTopKCategoricalAccuracy",
     "TopKCategoricalAccuracy",
+    "choose_thresholds",
     "classification_report",
     "confusion_matrix",
     "get",

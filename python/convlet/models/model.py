@@ -18,6 +18,7 @@ from convlet.layers.base import (
 )
 from convlet.layers.core import Input, InputLayer
 from convlet.layers.tracing import trace_call
+from convlet.models.naming import listed_names, listed_thresholds
 from convlet.models.network import Network, name_layers, trace
 from convlet.models.structure import Structure, flatten, pack, unique_name
 from convlet.models.trainer import Trainer
@@ -39,9 +40,12 @@ class Model(Trainer, Layer):
     called.
 
     Attributes:
-        class_names: the names of the classes, in the order of the outputs, or None.
-        preprocessing: a ``convlet.data.Preprocessing`` from images to inputs, or None. Both are
-            saved.
+        class_names: the names of the classes, in the order of the output's units, or None; for
+            several outputs {output name: names}.
+        thresholds: of an output with several labels per image, the probability from which on a
+            label counts: a number, one per label, or {output name: either}; None is 0.5.
+        preprocessing: a ``convlet.data.Preprocessing`` from images to inputs, or None. All three
+            are saved.
         stop_training: a callback sets it to end fit after the epoch.
         history: of the last fit.
     """
@@ -66,7 +70,8 @@ class Model(Trainer, Layer):
         Layer.__init__(self, name=name, **kwargs)
         self.auto_named = auto_named
         Trainer.__init__(self)
-        self._class_names: list[str] | None = None
+        self._class_names: Any = None
+        self._thresholds: Any = None
         self.preprocessing: Any = None
         self.input_structure: Structure = None
         self.output_structure: Structure = None
@@ -251,25 +256,23 @@ class Model(Trainer, Layer):
     # What travels with the model.
 
     @property
-    def class_names(self) -> list[str] | None:
+    def class_names(self) -> Any:
         return self._class_names
 
     @class_names.setter
-    def class_names(self, names: Sequence[str] | None) -> None:
-        if names is None:
-            self._class_names = None
-            return
-        listed = [names] if isinstance(names, str) else list(names)
-        if not all(isinstance(name, str) for name in listed) or len(set(listed)) != len(listed):
-            raise arguments.expected(self.owner, "class_names", "different strings", names)
-        if isinstance(names, str) or len(listed) < 2:
-            raise arguments.expected(self.owner, "class_names", "two names or more", names)
-        if self.built:
-            check_class_names(self, listed)
-        self._class_names = listed
+    def class_names(self, names: Any) -> None:
+        self._class_names = None if names is None else listed_names(self, names)
+
+    @property
+    def thresholds(self) -> Any:
+        return self._thresholds
+
+    @thresholds.setter
+    def thresholds(self, values: Any) -> None:
+        self._thresholds = None if values is None else listed_thresholds(self, values)
 
     def classify(self, images: Any, batch_size: int = 32) -> list[Any]:
-        """Names the class of each image.
+        """Names what is on each image.
 
         Args:
             images: paths, Pillow images or uint8 arrays (H,W[,C]) when the model has a
@@ -277,7 +280,8 @@ class Model(Trainer, Layer):
                 of one image gives a list of one.
 
         Returns:
-            A list of Prediction(name, confidence, top5).
+            A list of Prediction(name, confidence, top5); of Labels(names, probabilities) for an
+            output with several labels per image; of {output name: either} for several outputs.
 
         Raises:
             ValueError: when the model has no class names or does not end in probabilities.
@@ -333,16 +337,3 @@ class Model(Trainer, Layer):
         from convlet.models.architecture import describe
 
         return describe(self)
-
-
-def check_class_names(model: Model, names: Sequence[str]) -> None:
-    """ValueError unless there is a name for each class that the first output tells apart."""
-    size = model.outputs[0].sample_shape[-1]
-    classes = 2 if size == 1 else size
-    if len(names) != classes:
-        raise arguments.expected(
-            model.owner,
-            "class_names",
-            f"{classes} names for the output {model.outputs[0].shape}",
-            names,
-        )

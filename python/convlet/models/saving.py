@@ -3,8 +3,8 @@
 tensors   "weights/<layer>/<weight>", "optimizer/<slot>/<layer>/<weight>"
 metadata  "convlet": JSON {"format", "convlet_version", "kind": "model" or "weights", and for a
 model
-          "architecture", "seed", "class_names", "preprocessing", "training" (null, or the
-          arguments of compile and the count of batches)}
+          "architecture", "seed", "class_names", "thresholds", "preprocessing", "training"
+          (null, or the arguments of compile and the count of batches)}
 
 Nothing in a file is executed or imported: layers come from a fixed registry and from the caller.
 """
@@ -58,6 +58,7 @@ def save_model(model: Model, path: Any) -> None:
             "architecture": describe(model),
             "seed": model.seed,
             "class_names": model.class_names,
+            "thresholds": model.thresholds,
             "preprocessing": None if preprocessing is None else preprocessing.to_config(),
             "training": training,
         },
@@ -186,6 +187,7 @@ def load_model(
         model.seed = int(content["seed"])
         model.forget_engine()
         model.class_names = content["class_names"]
+        model.thresholds = content.get("thresholds")  # files of older versions have none
         if content["preprocessing"] is not None:
             from convlet.data import Preprocessing
 
