@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convlet.layers.base import Layer, Node
-from convlet.layers.core import Dense, Dropout, InputLayer, Rescaling
+from convlet.layers.core import Dense, InputLayer, Rescaling
+from convlet.layers.dropout import Dropout
 from convlet.layers.input_normalization import Normalization
 from convlet.layers.reshaping import Flatten
 from convlet.layers.variable import Variable
