@@ -49,6 +49,7 @@ from convlet.layers.reshaping import (
     UpSampling2D,
     ZeroPadding2D,
 )
+from convlet.layers.tokens import ClassToken, PatchEmbedding, PositionEmbedding
 
 # Keras' second names.
 Convolution2D = Conv2D
@@ -65,6 +66,7 @@ __all__ = [
     "AvgPool2D",
     "BatchNormalization",
     "Bidirectional",
+    "ClassToken",
     "Concatenate",
     "Conv2D",
     "Convolution2D",
@@ -91,7 +93,9 @@ __all__ = [
     "Minimum",
     "Multiply",
     "Normalization",
+    "PatchEmbedding",
     "Permute",
+    "PositionEmbedding",
     "RandomBrightness",
     "RandomContrast",
     "RandomCrop",
@@ -129,6 +133,7 @@ REGISTRY: dict[str, type[Layer]] = {
         AveragePooling2D,
         BatchNormalization,
         Bidirectional,
+        ClassToken,
         Concatenate,
         Conv2D,
         Cropping2D,
@@ -150,7 +155,9 @@ REGISTRY: dict[str, type[Layer]] = {
         Multiply,
         Normalization,
         Operation,
+        PatchEmbedding,
         Permute,
+        PositionEmbedding,
         RandomBrightness,
         RandomContrast,
         RandomCrop,
