@@ -312,12 +312,29 @@ def test_fifty_steps_like_torch(cell, bidirectional):
     assert_trains_alike(model, module, x, labels)
 
 
+def test_dropout_drops_an_input_in_all_steps():
+    """The loss of every step is that of one of the eight choices among three inputs."""
+    layer = layers.LSTM(4, dropout=0.5)
+    tensor = convlet.Input((6, 3))
+    model = convlet.Model(tensor, layer(tensor))
+    x, y = floats(1, 6, 3), floats(1, 4)
+    weights = layer.get_weights()
+    masks = [np.array([a, b, c], np.float32) for a in (0, 2) for b in (0, 2) for c in (0, 2)]
+    possible = [((ops.lstm(x * mask, *weights) - y) ** 2).mean() for mask in masks]
+    model.compile(convlet.optimizers.SGD(0.0), "mse")
+    losses = [float(np.ravel(model.train_on_batch(x, y))[0]) for _ in range(30)]
+    nearest = [int(np.abs(np.array(possible) - loss).argmin()) for loss in losses]
+    np.testing.assert_allclose(losses, np.array(possible)[nearest], rtol=1e-5)
+    assert len(set(nearest)) > 3
+    assert_exact(model.predict(x), ops.lstm(x, *weights))
+
+
 @pytest.mark.parametrize(
     "layer",
     [
         layers.SimpleRNN(3, go_backwards=True),
         layers.LSTM(4, unit_forget_bias=False, kernel_regularizer="l2"),
-        layers.GRU(5, use_bias=False),
+        layers.GRU(5, use_bias=False, dropout=0.2),
         layers.Bidirectional(layers.LSTM(3), "ave"),
         layers.Bidirectional(layers.GRU(3), backward_layer=layers.GRU(3, go_backwards=True)),
     ],
@@ -342,7 +359,7 @@ def test_saved_and_loaded(tmp_path, layer):
             r"recurrent_activation: expected 'sigmoid' .*got 'tanh'",
         ),
         (lambda: layers.GRU(3, reset_after=False), "reset_after: expected True"),
-        (lambda: layers.SimpleRNN(3, dropout=0.1), "dropout: expected 0 .*got 0.1"),
+        (lambda: layers.SimpleRNN(3, dropout=1), r"dropout: expected a number in \[0, 1\), got 1"),
         (lambda: layers.SimpleRNN(3, recurrent_dropout=0.1), "recurrent_dropout: expected 0"),
         (lambda: layers.LSTM(3, return_state=True), "return_state: expected False"),
         (lambda: layers.LSTM(3, stateful=True), "stateful: expected False"),

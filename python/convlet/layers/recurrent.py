@@ -54,7 +54,9 @@ class _Recurrent(Layer):
         )
         self.units = arguments.integer(owner, "units", units)
         self._only("activation", activation, "tanh")
-        self._only("dropout", dropout, 0)
+        self.dropout = arguments.number(owner, "dropout", dropout)
+        if not 0 <= self.dropout < 1:
+            raise arguments.expected(owner, "dropout", "a number in [0, 1)", dropout)
         self._only("recurrent_dropout", recurrent_dropout, 0)
         self._only("return_state", return_state, False)
         self._only("stateful", stateful, False)
@@ -119,6 +121,9 @@ class _Recurrent(Layer):
     def lower_walk(self, graph: GraphBuilder, x: int, aligned: bool = False) -> int:
         """The node of the layer; ``aligned`` puts the results of a walk backwards in the order of
         x."""
+        if self.dropout:
+            noise: dict[str, Any] = {"rate": self.dropout, "noise": "channel"}
+            x = graph.node("dropout", self, [x], (), noise)
         parameters = [graph.parameter(self, variable) for variable in self.weights]
         attributes = {
             "return_sequences": self.return_sequences,
@@ -131,6 +136,7 @@ class _Recurrent(Layer):
         return super().get_config() | {
             "units": self.units,
             "use_bias": self.use_bias,
+            "dropout": self.dropout,
             "seed": self.seed,
             "return_sequences": self.return_sequences,
             "go_backwards": self.go_backwards,
@@ -150,9 +156,11 @@ class SimpleRNN(_Recurrent):
         activation: "tanh".
         return_sequences: whether the result is the h of every step.
         go_backwards: whether to walk from the last step to the first; results come in that order.
+        dropout: in training, the share of the I inputs that is set to 0, the same ones in all steps
+            of a sample; the others are divided by 1 - dropout (Gal & Ghahramani 2016).
         seed, unroll, use_cudnn: accepted as in Keras; they change nothing.
 
-    dropout, recurrent_dropout, return_state and stateful are refused.
+    recurrent_dropout, return_state and stateful are refused.
     """
 
     op, gates = "simple_rnn", 1
