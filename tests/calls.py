@@ -85,6 +85,19 @@ CALLS = {
 CHANNELS = {name: (f32(4), "(C,)") for name in ("gamma", "beta", "mean", "var")}
 CALLS["batch_norm"] = ({"x": (f32(2, 3, 3, 4), None), **CHANNELS}, {})
 del CHANNELS["beta"]
+CALLS["layer_norm"] = (
+    {"x": (f32(2, 3, 3, 4), None), "gamma": (f32(3, 4), None), "beta": (f32(3, 4), None)},
+    {"axes": 2},
+)
+CALLS["group_norm"] = (
+    {"x": (f32(2, 3, 3, 4), None), "gamma": (f32(4), None), "beta": (f32(4), None)},
+    {"groups": 2},
+)
+CALLS["instance_norm"] = (CALLS["group_norm"][0], {})
+for name in ("layer_norm", "group_norm", "instance_norm"):
+    given, options = CALLS[name]
+    arrays = {"dy": (f32(2, 3, 3, 4), None), "x": given["x"], "gamma": given["gamma"]}
+    CALLS[f"{name}_backward"] = (arrays, options)
 CALLS["batch_norm_backward"] = (
     {"dy": (f32(2, 3, 3, 4), None), "x": (f32(2, 3, 3, 4), None), **CHANNELS},
     {},

@@ -295,6 +295,17 @@ def _normalization(integers, floats, rng):
                 False,
             )
 
+    for shape, axes, groups in (((7, 31), 1, 1), ((3, 5, 17, 12), 3, 4), ((2, 40, 40, 66), 1, 66)):
+        x, dy = 3 * floats(*shape) + 5, floats(*shape)
+        for name, parameter, options in (
+            ("layer_norm", shape[len(shape) - axes :], {"axes": axes}),
+            ("group_norm", shape[-1:], {"groups": groups}),
+        ):
+            gamma, beta = floats(*parameter), floats(*parameter)
+            forward, backward = getattr(ops, name), getattr(ops, f"{name}_backward")
+            yield f"{name} {shape}", partial(forward, x, gamma, beta, **options), False
+            yield f"{name} backward {shape}", partial(backward, dy, x, gamma, **options), False
+
 
 def _batch_norm(x, arrays, training):
     gamma, beta, mean, var = (a.copy() for a in arrays)

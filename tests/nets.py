@@ -84,6 +84,14 @@ class Net:
         ]
         return self.node(op, x, parameters=parameters, **attributes)
 
+    def normalize(self, op, x, scale=True, center=True, **attributes):
+        """layer_norm or group_norm."""
+        shape = self.graph.shape(x)
+        shape = shape[-attributes.get("axes", 1) :] if op == "layer_norm" else shape[-1:]
+        parameters = [self.parameter(*shape, scale=0.5) for _ in range(scale + center)]
+        attributes |= {"scale": scale, "center": center}
+        return self.node(op, x, parameters=parameters, **attributes)
+
     def flatten(self, x):
         return self.node("reshape", x, shape=[int(np.prod(self.graph.shape(x)))])
 
@@ -269,6 +277,31 @@ def batch_norm_backward(dy, x, p, y, attributes):
     return [dx], [*gradients, None, None]
 
 
+def affine(p, attributes):
+    """(gamma, beta) of layer_norm and group_norm, and the options of the op."""
+    p = list(p)
+    gamma = p.pop(0) if attributes["scale"] else None
+    options = {k: attributes[k] for k in ("axes", "groups", "epsilon") if k in attributes}
+    return (gamma, p[0] if p else None), options
+
+
+def affine_forward(op):
+    def forward(x, p, attributes):
+        arrays, options = affine(p, attributes)
+        return op(x[0], *arrays, **options)
+
+    return forward
+
+
+def affine_backward(op):
+    def backward(dy, x, p, y, attributes):
+        (gamma, _), options = affine(p, attributes)
+        dx, dgamma, dbeta = op(dy, x[0], gamma, **options)
+        return [dx], [dgamma] * attributes["scale"] + [dbeta] * attributes["center"]
+
+    return backward
+
+
 def multiply_backward(dy, x, p, y, attributes):
     shares = []
     for i in range(len(x)):
@@ -396,6 +429,8 @@ FORWARD = {
     "global_avg_pool2d": lambda x, p, a: global_pool(ops.avg_pool2d, x[0]),
     "activation": lambda x, p, a: getattr(ops, a["activation"])(x[0]),
     "softmax": lambda x, p, a: ops.softmax(x[0]),
+    "layer_norm": affine_forward(ops.layer_norm),
+    "group_norm": affine_forward(ops.group_norm),
     "log_softmax": lambda x, p, a: ops.log_softmax(x[0]),
     "reshape": lambda x, p, a: x[0].reshape(len(x[0]), *a["shape"]),
     "add": lambda x, p, a: chain(ops.add, x),
@@ -439,6 +474,8 @@ BACKWARD = {
     ),
     "activation": activation_backward,
     "batch_norm": batch_norm_backward,
+    "layer_norm": affine_backward(ops.layer_norm_backward),
+    "group_norm": affine_backward(ops.group_norm_backward),
     "softmax": lambda dy, x, p, y, a: ([ops.softmax_backward(dy, y)], []),
     "log_softmax": lambda dy, x, p, y, a: ([ops.log_softmax_backward(dy, y)], []),
     "reshape": lambda dy, x, p, y, a: ([dy.reshape(x[0].shape)], []),

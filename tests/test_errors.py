@@ -16,6 +16,7 @@ ACTIVATIONS = [
 ]
 ARRAYS = [(op, name) for op, (arrays, _) in CALLS.items() for name in arrays]
 LAYOUTS = [(op, name) for op, name in ARRAYS if CALLS[op][0][name][1]]
+NORMALIZATIONS = [op for op in CALLS if op.removesuffix("_backward").endswith("_norm")]
 OPTIONAL = ("bias", "class_weight", "gamma", "beta")
 WITH_OUT = [op for op in CALLS if "out" in inspect.signature(getattr(ops, op)).parameters]
 
@@ -156,6 +157,17 @@ def test_too_many_axes():
         ("one_hot", "labels", np.float32([0.5]), ["0.5 at position 0"]),
         ("upsample2d_backward", "dy", f32(2, 3, 4, 1), ["multiples", "(2,2)", "(2,3,4,1)"]),
         ("max", "x", f32(2, 0), ["at least one value along axis 1", "(2,0)"]),
+        ("layer_norm", "x", f32(3), ["axes", "rank", "(3,)"]),
+        ("layer_norm", "x", f32(2, 0, 4), ["at least 1", "(2,0,4)"]),
+        ("layer_norm", "gamma", f32(4), ["(3,4)", "(4,)"]),
+        ("layer_norm_backward", "dy", f32(2, 3, 4), ["(2,3,3,4)", "(2,3,4)"]),
+        ("group_norm", "x", f32(4), ["(N,...,C)", "(4,)"]),
+        ("group_norm", "x", f32(2, 0, 4), ["at least 1", "(2,0,4)"]),
+        ("group_norm", "x", f32(2, 3), ["groups", "C=3", "2"]),
+        ("group_norm", "beta", f32(3), ["(4,)", "(3,)"]),
+        ("instance_norm", "x", f32(2, 0), ["C >= 1", "(2,0)"]),
+        ("instance_norm", "x", f32(), ["(N,...,C)", "()"]),
+        ("instance_norm_backward", "gamma", f32(4, 1), ["(4,)", "(4,1)"]),
     ],
 )
 def test_shape(op, name, array, parts):
@@ -254,11 +266,18 @@ def options():
             yield op, "scale", value, TypeError
         for value in (None, 1, "yes"):
             yield op, "causal", value, TypeError
-    for op in ("batch_norm", "batch_norm_backward"):
-        yield op, "training", 1, TypeError
+    for op in NORMALIZATIONS:
         yield op, "epsilon", "1e-3", TypeError
         for value in (0, -1e-3, 1e-60, 1e60, float("nan")):
             yield op, "epsilon", value, ValueError
+    for op in ("batch_norm", "batch_norm_backward"):
+        yield op, "training", 1, TypeError
+    for op, option in (("layer_norm", "axes"), ("group_norm", "groups")):
+        for name in (op, f"{op}_backward"):
+            for value in (1.0, None, "1"):
+                yield name, option, value, TypeError
+            for value in (0, -1, 5, *HUGE):
+                yield name, option, value, ValueError
     yield "batch_norm", "momentum", None, TypeError
     for value in (-0.1, 1.1, float("nan")):
         yield "batch_norm", "momentum", value, ValueError
@@ -353,7 +372,8 @@ def test_out(op):
 
 # The input that `out` may be, where an op allows it.
 IN_PLACE = {
-    **dict.fromkeys((*ACTIVATIONS, "dropout", "softmax", "log_softmax", "batch_norm"), ("x",)),
+    **dict.fromkeys((*ACTIVATIONS, "dropout", "softmax", "log_softmax"), ("x",)),
+    **dict.fromkeys(("batch_norm", "layer_norm", "group_norm", "instance_norm"), ("x",)),
     **{op: ("dy",) for op in CALLS if op.endswith("_backward") and "pool" not in op},
     **dict.fromkeys(UNARY, ("x",)),
     **dict.fromkeys(BINARY, ("a", "b")),

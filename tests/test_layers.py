@@ -428,6 +428,9 @@ def test_config_round_trip():
         layers.RandomRotation(0.1),
         layers.RandomTranslation(0.1, 0.2),
         layers.RandomZoom(0.1),
+        layers.LayerNormalization([2, 1], center=False),
+        layers.GroupNormalization(4, epsilon=1e-5),
+        layers.InstanceNormalization(3, scale=False),
         layers.InputLayer((4, 5)),
     ]
     assert {type(layer).__name__ for layer in made} == set(layers.REGISTRY)

@@ -15,7 +15,7 @@ void bind_tensor(pybind11::module_& module);         // broadcasting, reductions
 void bind_sequence(pybind11::module_& module);       // attention, recurrent layers
 void bind_augment(pybind11::module_& module);        // augmentation of images
 void bind_loss(pybind11::module_& module);           // softmax cross-entropy, elementwise losses
-void bind_normalization(pybind11::module_& module);  // batch normalization
+void bind_normalization(pybind11::module_& module);  // batch, layer and group normalization
 void bind_optimizer(pybind11::module_& module);      // one update
 void bind_plan(pybind11::module_& module);           // Graph, State, Plan
 

@@ -1,4 +1,4 @@
-// batch_norm and its gradient.
+// batch_norm, layer_norm and group_norm, and their gradients.
 #include "bind/arrays.h"
 #include "bind/bind.h"
 #include "bind/run.h"
@@ -143,6 +143,100 @@ py::tuple batch_norm_backward(const py::object& dy_value, const py::object& x_va
   return py::make_tuple(dx.array, dgamma.array, dbeta.array);
 }
 
+// gamma or beta of layer_norm and group_norm; no values at all for None.
+Input affine_input(const char* op, const char* name, const py::object& value, const Shape& shape) {
+  if (value.is_none()) return {name, new_array({0}), {}};
+  Input input = float_input(op, name, value, nullptr);
+  expect_shape(op, name, "", shape, input.shape());
+  return input;
+}
+
+py::array layer_norm(const py::object& x_value, const py::object& gamma_value,
+                     const py::object& beta_value, std::int64_t axes, double epsilon,
+                     const py::object& out) {
+  const char* op = "layer_norm";
+  Input x = float_input(op, "x", x_value, nullptr);
+  LayerNormShape shape = check_layer_norm(op, x.shape(), axes, epsilon);
+  Input gamma = affine_input(op, "gamma", gamma_value, last_axes(x.shape(), axes));
+  Input beta = affine_input(op, "beta", beta_value, last_axes(x.shape(), axes));
+  Output y = float_output(op, out, x.shape(), {&gamma, &beta}, {&x});
+  run([&](const Kernels& kernels, Context& context) {
+    kernels.layer_norm(context, shape, x.f32(), gamma.f32(), beta.f32(), y.data);
+  });
+  return y.array;
+}
+
+// Null for groups means as many as channels.
+GroupNormShape group_norm_shape(const char* op, const Shape& x, const std::int64_t* groups,
+                                double epsilon) {
+  if (!groups && x.rank() > 0 && x.back() == 0)
+    value_error(op, ": expected x (N,...,C) with C >= 1, got shape ", x);
+  return check_group_norm(op, x, groups ? *groups : x.rank() > 0 ? x.back() : 1, epsilon);
+}
+
+py::array group_norm(const char* op, const py::object& x_value, const py::object& gamma_value,
+                     const py::object& beta_value, const std::int64_t* groups, double epsilon,
+                     const py::object& out) {
+  Input x = float_input(op, "x", x_value, nullptr);
+  GroupNormShape shape = group_norm_shape(op, x.shape(), groups, epsilon);
+  Input gamma = affine_input(op, "gamma", gamma_value, {shape.C});
+  Input beta = affine_input(op, "beta", beta_value, {shape.C});
+  Output y = float_output(op, out, x.shape(), {&gamma, &beta}, {&x});
+  run([&](const Kernels& kernels,
+          int threads) { return kernels.group_norm_workspace(shape, Pass::forward, threads); },
+      [&](const Kernels& kernels, Context& context, Workspace& workspace) {
+        kernels.group_norm(context, shape, x.f32(), gamma.f32(), beta.f32(), y.data,
+                           workspace.data());
+      });
+  return y.array;
+}
+
+// (dx, dgamma, dbeta) of an op whose gamma has shape `affine`: bytes(kernels, threads) and
+// kernel(kernels, context, dy, x, gamma, gradients, workspace).
+template <class Bytes, class Kernel>
+py::tuple affine_backward(const char* op, const Input& x, const Shape& affine,
+                          const py::object& dy_value, const py::object& gamma_value, Bytes&& bytes,
+                          Kernel&& kernel) {
+  Input dy = float_input(op, "dy", dy_value, nullptr);
+  expect_shape(op, "dy", "", x.shape(), dy.shape());
+  Input gamma = affine_input(op, "gamma", gamma_value, affine);
+  Output dx = float_output(op, py::none(), x.shape(), {});
+  Output dgamma = float_output(op, py::none(), affine, {});
+  Output dbeta = float_output(op, py::none(), affine, {});
+  run(bytes, [&](const Kernels& kernels, Context& context, Workspace& workspace) {
+    kernel(kernels, context, dy.f32(), x.f32(), gamma.f32(),
+           AffineGradients{dx.data, dgamma.data, dbeta.data}, workspace.data());
+  });
+  return py::make_tuple(dx.array, dgamma.array, dbeta.array);
+}
+
+py::tuple layer_norm_backward(const py::object& dy, const py::object& x_value,
+                              const py::object& gamma, std::int64_t axes, double epsilon) {
+  const char* op = "layer_norm_backward";
+  Input x = float_input(op, "x", x_value, nullptr);
+  LayerNormShape shape = check_layer_norm(op, x.shape(), axes, epsilon);
+  return affine_backward(
+      op, x, last_axes(x.shape(), axes), dy, gamma,
+      [&](const Kernels& kernels, int) { return kernels.layer_norm_backward_workspace(shape); },
+      [&](const Kernels& kernels, Context& context, auto... arguments) {
+        kernels.layer_norm_backward(context, shape, arguments...);
+      });
+}
+
+py::tuple group_norm_backward(const char* op, const py::object& dy, const py::object& x_value,
+                              const py::object& gamma, const std::int64_t* groups, double epsilon) {
+  Input x = float_input(op, "x", x_value, nullptr);
+  GroupNormShape shape = group_norm_shape(op, x.shape(), groups, epsilon);
+  return affine_backward(
+      op, x, {shape.C}, dy, gamma,
+      [&](const Kernels& kernels, int threads) {
+        return kernels.group_norm_workspace(shape, Pass::backward_input, threads);
+      },
+      [&](const Kernels& kernels, Context& context, auto... arguments) {
+        kernels.group_norm_backward(context, shape, arguments...);
+      });
+}
+
 }  // namespace
 
 void bind_normalization(py::module_& module) {
@@ -151,6 +245,38 @@ void bind_normalization(py::module_& module) {
              arg("training"), arg("momentum"), arg("epsilon"), arg("out"));
   module.def("batch_norm_backward", batch_norm_backward, arg("dy"), arg("x"), arg("gamma"),
              arg("mean"), arg("var"), arg("training"), arg("epsilon"));
+  module.def("layer_norm", layer_norm, arg("x"), arg("gamma"), arg("beta"), arg("axes"),
+             arg("epsilon"), arg("out"));
+  module.def("layer_norm_backward", layer_norm_backward, arg("dy"), arg("x"), arg("gamma"),
+             arg("axes"), arg("epsilon"));
+  using py::object;
+  module.def(
+      "group_norm",
+      [](const object& x, const object& gamma, const object& beta, std::int64_t groups,
+         double epsilon, const object& out) {
+        return group_norm("group_norm", x, gamma, beta, &groups, epsilon, out);
+      },
+      arg("x"), arg("gamma"), arg("beta"), arg("groups"), arg("epsilon"), arg("out"));
+  module.def(
+      "group_norm_backward",
+      [](const object& dy, const object& x, const object& gamma, std::int64_t groups,
+         double epsilon) {
+        return group_norm_backward("group_norm_backward", dy, x, gamma, &groups, epsilon);
+      },
+      arg("dy"), arg("x"), arg("gamma"), arg("groups"), arg("epsilon"));
+  module.def(
+      "instance_norm",
+      [](const object& x, const object& gamma, const object& beta, double epsilon,
+         const object& out) {
+        return group_norm("instance_norm", x, gamma, beta, nullptr, epsilon, out);
+      },
+      arg("x"), arg("gamma"), arg("beta"), arg("epsilon"), arg("out"));
+  module.def(
+      "instance_norm_backward",
+      [](const object& dy, const object& x, const object& gamma, double epsilon) {
+        return group_norm_backward("instance_norm_backward", dy, x, gamma, nullptr, epsilon);
+      },
+      arg("dy"), arg("x"), arg("gamma"), arg("epsilon"));
 }
 
 }  // namespace convlet::bind

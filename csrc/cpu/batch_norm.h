@@ -7,7 +7,8 @@ inline std::int64_t rows_of_block(std::int64_t channels) {
   return larger(8, smaller(32, 16384 / channels));
 }
 inline std::int64_t channel_parts(std::int64_t rows, std::int64_t channels) {
-  return larger(1, smaller(kReductionParts, rows * channels / 65536));
+  const std::int64_t parts = smaller(rows * channels / 65536, rows / 8);
+  return larger(1, smaller(kReductionParts, parts));
 }
 
 inline int lanes_in(All) {
@@ -122,6 +123,24 @@ inline void channel_statistics(Context& context, const RowsShape& s, const float
   });
 }
 
+// Calls f(std::integral_constant<Activation, a>) for an activation that batch_norm_applies.
+template <class F>
+inline void with_applied(Activation activation, F&& f) {
+  using A = Activation;
+  switch (activation) {
+    case A::relu:
+      return f(std::integral_constant<A, A::relu>());
+    case A::relu6:
+      return f(std::integral_constant<A, A::relu6>());
+    case A::silu:
+      return f(std::integral_constant<A, A::silu>());
+    case A::hard_swish:
+      return f(std::integral_constant<A, A::hard_swish>());
+    default:
+      return f(std::integral_constant<A, A::none>());
+  }
+}
+
 // By channel: k, and beta or zeros.
 struct Affine {
   float *factor, *offset;
@@ -145,7 +164,7 @@ inline std::size_t batch_norm_workspace(const BatchNormShape& s) {
 inline void batch_norm(Context& context, const BatchNormShape& s, const BatchNormInputs& in,
                        float* y, void* workspace) {
   const Affine affine = make_affine(s, in, static_cast<float*>(workspace));
-  with_constant(s.activation, [&](auto activation) {
+  with_applied(s.activation, [&](auto activation) {
     parallel_for(context, s.N, grain_of(s.C), [&](std::int64_t begin, std::int64_t end, int) {
       for (std::int64_t n = begin; n < end; ++n) {
         const float* x = in.x + n * s.C;
@@ -257,19 +276,39 @@ inline void batch_norm_backward(Context& context, const BatchNormShape& s,
   double* sums = static_cast<double*>(workspace);
   float* share = reinterpret_cast<float*>(sums + 2 * channel_parts(s.N, s.C) * s.C);
   const BatchNormBackward b = {s, in, dy, y, make_affine(s, in, share + 2 * s.C)};
-  with_constant(s.activation, [&](auto activation) {
+  with_applied(s.activation, [&](auto activation) {
     constexpr Activation kActivation = decltype(activation)::value;
-    if (s.training || out.dgamma || out.dbeta) sum_gradients<kActivation>(context, b, sums);
+    if ((s.training && out.dx) || out.dgamma || out.dbeta)
+      sum_gradients<kActivation>(context, b, sums);
     for (std::int64_t c = 0; c < s.C; ++c) {
       const double variance = static_cast<double>(in.variance[c]) + static_cast<double>(s.epsilon);
       if (out.dbeta) out.dbeta[c] = static_cast<float>(sums[c]);
       if (out.dgamma) out.dgamma[c] = static_cast<float>(sums[s.C + c] / std::sqrt(variance));
-      const bool shared = s.training && s.N > 0;
+      const bool shared = s.training && out.dx && s.N > 0;
       share[c] = shared ? static_cast<float>(sums[c] / static_cast<double>(s.N)) : 0.0f;
       share[s.C + c] =
           shared ? static_cast<float>(sums[s.C + c] / (static_cast<double>(s.N) * variance)) : 0.0f;
     }
     if (out.dx || out.dresidual) spread_gradients<kActivation>(context, b, share, out);
+  });
+}
+
+inline void fold_batch_norm(Context& context, const BatchNormShape& s, const BatchNormInputs& in,
+                            const float* bias, float* weight, float* folded_bias, void* workspace) {
+  const Affine affine = make_affine(s, in, static_cast<float*>(workspace));
+  parallel_for(context, s.N, grain_of(s.C), [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t n = begin; n < end; ++n)
+      for_vectors(0, s.C, [&](std::int64_t c, auto lanes) {
+        const V w = load(in.x + n * s.C + c, lanes);
+        store(weight + n * s.C + c, w * load(affine.factor + c, lanes), lanes);
+      });
+  });
+  for_vectors(0, s.C, [&](std::int64_t c, auto lanes) {
+    const V old = bias ? load(bias + c, lanes) : zero();
+    store(folded_bias + c,
+          fma(old - load(in.mean + c, lanes), load(affine.factor + c, lanes),
+              load(affine.offset + c, lanes)),
+          lanes);
   });
 }
 

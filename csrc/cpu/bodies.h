@@ -17,6 +17,8 @@
 #include "cpu/pool2d.h"
 #include "cpu/softmax.h"
 #include "cpu/batch_norm.h"
+#include "cpu/layer_norm.h"
+#include "cpu/group_norm.h"
 #include "cpu/softmax_cross_entropy.h"
 #include "cpu/elementwise_loss.h"
 #include "cpu/elementwise.h"
@@ -70,6 +72,13 @@ constexpr Kernels kTable = {
     batch_norm,
     batch_norm_backward_workspace,
     batch_norm_backward,
+    fold_batch_norm,
+    layer_norm,
+    layer_norm_backward_workspace,
+    layer_norm_backward,
+    group_norm_workspace,
+    group_norm,
+    group_norm_backward,
     moving_average,
     recurrent_workspace,
     recurrent,

@@ -1,6 +1,6 @@
 #include "ops/batch_norm.h"
 
-#include <cmath>
+#include "ops/layer_norm.h"
 
 namespace convlet {
 
@@ -8,9 +8,8 @@ BatchNormShape check_batch_norm(const char* op, const Shape& x, bool training, d
                                 Activation activation) {
   if (x.rank() < 1 || x.back() < 1)
     value_error(op, ": expected x (...,C) with C >= 1, got shape ", x);
-  if (!(static_cast<float>(epsilon) > 0 && std::isfinite(static_cast<float>(epsilon))))
-    value_error(op, ": expected a positive epsilon, got ", epsilon);
-  return {x.elements(op) / x.back(), x.back(), training, static_cast<float>(epsilon), activation};
+  const float checked = check_epsilon(op, epsilon);
+  return {x.elements(op) / x.back(), x.back(), training, checked, activation};
 }
 
 void check_momentum(const char* op, double momentum) {

@@ -17,8 +17,16 @@ struct BatchNormShape {
   std::int64_t N, C;  // N rows of C contiguous values
   bool training;      // mean and variance are those of x
   float epsilon;
-  Activation activation;  // of y
+  Activation activation;  // of y; one that batch_norm_applies
 };
+
+// The activations that a batch_norm kernel can apply on the way: those that networks put after it
+// and that cost little beside the memory.
+constexpr bool batch_norm_applies(Activation activation) {
+  return activation == Activation::none || activation == Activation::relu ||
+         activation == Activation::relu6 || activation == Activation::silu ||
+         activation == Activation::hard_swish;
+}
 
 // ValueError unless x has an axis of channels and epsilon is positive and finite.
 BatchNormShape check_batch_norm(const char* op, const Shape& x, bool training, double epsilon,

@@ -17,6 +17,8 @@
 #include "ops/dense.h"
 #include "ops/dropout.h"
 #include "ops/elementwise_loss.h"
+#include "ops/group_norm.h"
+#include "ops/layer_norm.h"
 #include "ops/matmul.h"
 #include "ops/optimizer.h"
 #include "ops/pool2d.h"
@@ -117,6 +119,26 @@ struct Kernels {
   void (*batch_norm_backward)(Context&, const BatchNormShape&, const BatchNormInputs&,
                               const float* dy, const float* y, const BatchNormGradients&,
                               void* workspace);
+
+  // A batch_norm by given statistics folded into the weights in.x (N rows of C output channels) and
+  // the bias, which may be null, of the convolution or dense layer before it:
+  // weight = in.x * k, folded_bias = (bias - mean) * k + beta. Workspace as for batch_norm.
+  void (*fold_batch_norm)(Context&, const BatchNormShape&, const BatchNormInputs&,
+                          const float* bias, float* weight, float* folded_bias, void* workspace);
+
+  // layer_norm.h. gamma and beta may be null; y may be x; dx may be dy or x.
+  void (*layer_norm)(Context&, const LayerNormShape&, const float* x, const float* gamma,
+                     const float* beta, float* y);
+  std::size_t (*layer_norm_backward_workspace)(const LayerNormShape&);
+  void (*layer_norm_backward)(Context&, const LayerNormShape&, const float* dy, const float* x,
+                              const float* gamma, const AffineGradients&, void* workspace);
+
+  // group_norm.h. gamma and beta may be null; y may be x; dx may be dy or x.
+  std::size_t (*group_norm_workspace)(const GroupNormShape&, Pass, int threads);
+  void (*group_norm)(Context&, const GroupNormShape&, const float* x, const float* gamma,
+                     const float* beta, float* y, void* workspace);
+  void (*group_norm_backward)(Context&, const GroupNormShape&, const float* dy, const float* x,
+                              const float* gamma, const AffineGradients&, void* workspace);
 
   // average = momentum * average + (1 - momentum) * x, over n elements.
   void (*moving_average)(Context&, std::int64_t n, double momentum, const float* x, float* average);

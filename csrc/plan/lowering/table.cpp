@@ -8,7 +8,7 @@ namespace convlet {
 extern const Lowering kConv2d, kDense;
 extern const Lowering kMaxPool2d, kAvgPool2d, kGlobalMaxPool2d, kGlobalAvgPool2d;
 extern const Lowering kActivation, kSoftmax, kLogSoftmax, kDropout;
-extern const Lowering kBatchNorm;
+extern const Lowering kBatchNorm, kLayerNorm, kGroupNorm;
 extern const Lowering kReshape, kPad2d, kConcatenate;
 extern const Lowering kAdd, kMultiply, kBinary, kWhere, kUnary, kScale;
 extern const Lowering kParameter, kReduce, kTranspose, kSlice, kMatmul, kOneHot, kUpsample2d;
@@ -22,8 +22,8 @@ const Lowering* const kTable[] = {
     &kActivation,  &kSoftmax,    &kLogSoftmax, &kDropout,   &kReshape,         &kPad2d,
     &kConcatenate, &kAdd,        &kMultiply,   &kScale,     &kBinary,          &kWhere,
     &kUnary,       &kParameter,  &kReduce,     &kTranspose, &kSlice,           &kMatmul,
-    &kOneHot,      &kUpsample2d, &kAttention,  &kBatchNorm, &kSimpleRnn,       &kLstm,
-    &kGru,         &kAugment,
+    &kOneHot,      &kUpsample2d, &kAttention,  &kBatchNorm, &kLayerNorm,       &kGroupNorm,
+    &kSimpleRnn,   &kLstm,       &kGru,        &kAugment,
 };
 
 std::string range(int least, int most) {

@@ -23,7 +23,12 @@ from convlet.layers.merging import (
     multiply,
     subtract,
 )
-from convlet.layers.normalization import BatchNormalization
+from convlet.layers.normalization import (
+    BatchNormalization,
+    GroupNormalization,
+    InstanceNormalization,
+    LayerNormalization,
+)
 from convlet.layers.operation import Operation
 from convlet.layers.pooling import (
     AveragePooling2D,
@@ -81,10 +86,13 @@ __all__ = [
     "GlobalAvgPool2D",
     "GlobalMaxPool2D",
     "GlobalMaxPooling2D",
+    "GroupNormalization",
     "Input",
     "InputLayer",
     "LSTM",
+    "InstanceNormalization",
     "Layer",
+    "LayerNormalization",
     "LeakyReLU",
     "MaxPool2D",
     "MaxPooling2D",
@@ -145,8 +153,11 @@ REGISTRY: dict[str, type[Layer]] = {
         GRU,
         GlobalAveragePooling2D,
         GlobalMaxPooling2D,
+        GroupNormalization,
         InputLayer,
         LSTM,
+        InstanceNormalization,
+        LayerNormalization,
         LeakyReLU,
         MaxPooling2D,
         MultiHeadAttention,

@@ -1,5 +1,6 @@
-"""BatchNormalization."""
+"""Batch, layer, group and instance normalization."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from convlet import initializers, regularizers
@@ -39,6 +40,15 @@ class _Normalization(Layer):
         self.gamma_initializer = initializers.get(gamma_initializer, f"{owner}: gamma_initializer")
         self.beta_regularizer = regularizers.get(beta_regularizer, f"{owner}: beta_regularizer")
         self.gamma_regularizer = regularizers.get(gamma_regularizer, f"{owner}: gamma_regularizer")
+
+    def channels(self, shapes: list[Shape], axis: int) -> Shape:
+        """(C,) of the only input, whose last axis must be ``axis``."""
+        shape = self.one_input(shapes)
+        if axis not in (-1, len(shape)):
+            raise arguments.expected(
+                self.owner, "axis", f"-1 or {len(shape)} (the last axis of the input)", axis
+            )
+        return shape[-1:]
 
     def add_gamma_and_beta(self, shape: Shape) -> None:
         if self.scale:
@@ -116,7 +126,7 @@ class BatchNormalization(_Normalization):
             kwargs,
         )
         owner = self.owner
-        self.axis = arguments.integer(owner, "axis", axis, -(2**31))
+        self.axis = arguments.integer(owner, "axis", axis, -1)
         self.momentum = arguments.number(owner, "momentum", momentum)
         if not 0 <= self.momentum <= 1:
             raise arguments.expected(owner, "momentum", "a number in [0, 1]", momentum)
@@ -132,12 +142,7 @@ class BatchNormalization(_Normalization):
         self.synchronized = arguments.flag(owner, "synchronized", synchronized)
 
     def build(self, shapes: list[Shape]) -> None:
-        shape = self.one_input(shapes)
-        if self.axis not in (-1, len(shape)):
-            raise arguments.expected(
-                self.owner, "axis", f"-1 or {len(shape)} (the last axis of the input)", self.axis
-            )
-        channels = shape[-1:]
+        channels = self.channels(shapes, self.axis)
         self.add_gamma_and_beta(channels)
         for name, initializer in (
             ("moving_mean", self.moving_mean_initializer),
@@ -157,3 +162,145 @@ class BatchNormalization(_Normalization):
             "moving_variance_initializer": initializers.serialize(self.moving_variance_initializer),
             "synchronized": self.synchronized,
         }
+
+
+class LayerNormalization(_Normalization):
+    """y = gamma * (x - mean) / sqrt(variance + epsilon) + beta with the mean and the biased
+    variance over the last axes (Ba, Kiros & Hinton 2016), in training and after.
+
+    Weights: gamma, beta, of the shape of those axes.
+
+    Args:
+        axis: -1, or a list of the last axes, such as [-2, -1], or [1, 2, 3] for all of an image.
+        epsilon: > 0.
+        center, scale: whether there is a beta and a gamma.
+    """
+
+    def __init__(
+        self,
+        axis: int | Sequence[int] = -1,
+        epsilon: float = 0.001,
+        center: bool = True,
+        scale: bool = True,
+        beta_initializer: Any = "zeros",
+        gamma_initializer: Any = "ones",
+        beta_regularizer: Any = None,
+        gamma_regularizer: Any = None,
+        beta_constraint: Any = None,
+        gamma_constraint: Any = None,
+        **kwargs: Any,
+    ):
+        super().__init__(
+            epsilon,
+            center,
+            scale,
+            beta_initializer,
+            gamma_initializer,
+            beta_regularizer,
+            gamma_regularizer,
+            beta_constraint,
+            gamma_constraint,
+            kwargs,
+        )
+        axes = (axis,) if arguments.is_integer(axis) else axis
+        listed = isinstance(axes, Sequence) and not isinstance(axes, str) and len(axes) > 0
+        if not listed or not all(arguments.is_integer(a) for a in axes):
+            raise arguments.expected(self.owner, "axis", "an integer or a list of them", axis)
+        self.axis = [int(a) for a in axes]
+
+    def trailing(self, shape: Shape) -> int:
+        """How many of the last axes of an input of this sample shape are normalized."""
+        rank = len(shape) + 1
+        found = sorted(a + rank if a < 0 else a for a in self.axis)
+        count = len(found)
+        if count >= rank or found != list(range(rank - count, rank)):
+            raise arguments.expected(
+                self.owner, "axis", f"the last axes of an input with {rank} axes", self.axis
+            )
+        return count
+
+    def build(self, shapes: list[Shape]) -> None:
+        shape = self.one_input(shapes)
+        self.add_gamma_and_beta(shape[-self.trailing(shape) :])
+
+    def lower(self, graph: GraphBuilder, inputs: list[int]) -> list[int]:
+        axes = self.trailing(graph.shape(self.one_input(inputs)))
+        return self.lower_normalization(graph, "layer_norm", inputs, {"axes": axes})
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"axis": self.axis}
+
+
+class GroupNormalization(_Normalization):
+    """y = gamma * (x - mean) / sqrt(variance + epsilon) + beta with the mean and the biased
+    variance of a group of neighbouring channels, over all positions of a sample (Wu & He 2018), in
+    training and after.
+
+    Weights: gamma, beta, each (C,).
+
+    Args:
+        groups: divides the channels C; -1 for C groups (instance normalization).
+        axis: -1, or the number of the last axis.
+        epsilon: > 0.
+        center, scale: whether there is a beta and a gamma.
+    """
+
+    def __init__(
+        self,
+        groups: int = 32,
+        axis: int = -1,
+        epsilon: float = 0.001,
+        center: bool = True,
+        scale: bool = True,
+        beta_initializer: Any = "zeros",
+        gamma_initializer: Any = "ones",
+        beta_regularizer: Any = None,
+        gamma_regularizer: Any = None,
+        beta_constraint: Any = None,
+        gamma_constraint: Any = None,
+        **kwargs: Any,
+    ):
+        super().__init__(
+            epsilon,
+            center,
+            scale,
+            beta_initializer,
+            gamma_initializer,
+            beta_regularizer,
+            gamma_regularizer,
+            beta_constraint,
+            gamma_constraint,
+            kwargs,
+        )
+        self.groups = arguments.integer(self.owner, "groups", groups, -1)
+        if self.groups == 0:
+            raise arguments.expected(self.owner, "groups", "a number >= 1, or -1", groups)
+        self.axis = arguments.integer(self.owner, "axis", axis, -1)
+
+    def build(self, shapes: list[Shape]) -> None:
+        channels = self.channels(shapes, self.axis)
+        if channels[0] % self.groups:
+            raise arguments.expected(
+                self.owner, "groups", f"a divisor of the {channels[0]} channels", self.groups
+            )
+        self.add_gamma_and_beta(channels)
+
+    def lower(self, graph: GraphBuilder, inputs: list[int]) -> list[int]:
+        channels = graph.shape(self.one_input(inputs))[-1]
+        groups = channels if self.groups == -1 else self.groups
+        return self.lower_normalization(graph, "group_norm", inputs, {"groups": groups})
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"groups": self.groups, "axis": self.axis}
+
+
+class InstanceNormalization(GroupNormalization):
+    """GroupNormalization with a group for each channel (Ulyanov, Vedaldi & Lempitsky 2016)."""
+
+    def __init__(self, axis: int = -1, epsilon: float = 0.001, **kwargs: Any):
+        super().__init__(-1, axis, epsilon, **kwargs)
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        del config["groups"]
+        return config

@@ -88,7 +88,16 @@ from convlet.ops.linear import (
     dense_backward,
 )
 from convlet.ops.loss import mean_squared_error, sigmoid_cross_entropy, softmax_cross_entropy
-from convlet.ops.normalization import batch_norm, batch_norm_backward
+from convlet.ops.normalization import (
+    batch_norm,
+    batch_norm_backward,
+    group_norm,
+    group_norm_backward,
+    instance_norm,
+    instance_norm_backward,
+    layer_norm,
+    layer_norm_backward,
+)
 from convlet.ops.pool2d import avg_pool2d, avg_pool2d_backward, max_pool2d, max_pool2d_backward
 from convlet.ops.sequence import (
     attention,
@@ -140,12 +149,18 @@ __all__ = [
     "gelu_backward",
     "greater",
     "greater_equal",
+    "group_norm",
+    "group_norm_backward",
     "gru",
     "gru_backward",
     "hard_sigmoid",
     "hard_sigmoid_backward",
     "hard_swish",
     "hard_swish_backward",
+    "instance_norm",
+    "instance_norm_backward",
+    "layer_norm",
+    "layer_norm_backward",
     "leaky_relu",
     "leaky_relu_backward",
     "less",
