@@ -181,21 +181,29 @@ def graph(request):
 # ---------------------------------------------------------------- plan == chained ops
 
 
+def assert_folded(got, expected):
+    """A batch_norm that is folded into the weights before it changes the rounding."""
+    size = max(1.0, float(np.abs(expected).max(initial=0.0)))
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5 * size)
+
+
 def check_against_ops(net, losses, n, batch, fuse, seed=3):
     """Outputs, losses and gradients of plans, against the ops one by one: the same bits."""
+    folds = fuse and any(node[0] == "batch_norm" for node in net.nodes)
+    assert_predicted = assert_folded if folds else assert_exact
     inputs, targets = net.data(n), labels_for(net, losses, n)
     state = net.state()
     predicted = _core.Plan(net.graph, state, "predict", batch, fuse=fuse).predict(inputs)
     values = net.forward(inputs)
     for got, output in zip(predicted, net.outputs, strict=True):
-        assert_exact(got, values[output])
+        assert_predicted(got, values[output])
 
     test = _core.Plan(net.graph, state, "test", batch, losses, fuse=fuse)
     results = test.run(inputs, targets)
     for i, output in enumerate(net.outputs):
-        assert_exact(test.output(i), values[output])
+        assert_predicted(test.output(i), values[output])
     expected = [net.loss(values, *pair)[0] for pair in zip(losses, targets, strict=True)]
-    assert_exact(np.float32(results[1:]), np.float32(expected))
+    assert_predicted(np.float32(results[1:]), np.float32(expected))
 
     train = _core.Plan(net.graph, state, "train", batch, losses, fuse=fuse, seed=seed)
     results = train.run(inputs, targets, learning_rate=0.0)

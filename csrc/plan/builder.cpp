@@ -1,5 +1,7 @@
 #include "plan/builder.h"
 
+#include <iterator>
+
 namespace convlet {
 
 Builder::Builder(const Graph& graph, Mode mode, const Fusion& fusion)
@@ -41,13 +43,25 @@ BufferId Builder::new_double() {
 }
 
 int Builder::output_of(const Node& node) const {
-  int fused = fusion_.activation_of[graph.values()[node.output].producer];
-  return fused < 0 ? node.output : graph.nodes()[fused].output;
+  return fusion_.writes[index_of(node)];
+}
+
+int Builder::gradient_of(const Node& node) const {
+  return fusion_.gradient_of[index_of(node)];
 }
 
 Activation Builder::epilogue_of(const Node& node) const {
-  int fused = fusion_.activation_of[graph.values()[node.output].producer];
+  int fused = fusion_.activation_of[index_of(node)];
   return fused < 0 ? Activation::none : activation_of(graph.nodes()[fused]);
+}
+
+int Builder::residual_of(const Node& node) const {
+  return fusion_.residual_of[index_of(node)];
+}
+
+const Node* Builder::folded_into(const Node& node) const {
+  int fused = fusion_.folded_into[index_of(node)];
+  return fused < 0 ? nullptr : &graph.nodes()[fused];
 }
 
 BufferId Builder::new_output(const Node& node) {
@@ -70,6 +84,27 @@ void Builder::add_gradient(int value, BufferId share) {
   BufferId sum = new_like(value);
   add_buffers(graph.values()[value].name, gradient, share, sum);
   gradient = sum;
+}
+
+Step& Builder::prepare_step(const char* kernel, const std::string& layer) {
+  prepare_.emplace_back();
+  Step& step = prepare_.back();
+  step.phase = "prepare";
+  step.kernel = kernel;
+  step.layer = layer;
+  return step;
+}
+
+BufferId Builder::new_prepared(std::int64_t bytes) {
+  BufferId id = new_buffer(0, bytes);
+  program.buffers[id].before = program.buffers[id].kept = true;
+  return id;
+}
+
+void Builder::insert_prepare_steps() {
+  program.prepare_steps = prepare_.size();
+  program.steps.insert(program.steps.begin(), std::make_move_iterator(prepare_.begin()),
+                       std::make_move_iterator(prepare_.end()));
 }
 
 Step& Builder::step(const char* kernel, const std::string& layer) {

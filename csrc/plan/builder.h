@@ -31,10 +31,14 @@ class Builder {
   // Forward. `value` is the buffer that holds a value; a view shares its input's buffer.
   BufferId value(int value) const { return values_[value]; }
   void set_value(int value, BufferId buffer) { values_[value] = buffer; }
-  // The value that a node's step writes, and the activation applied to it on the way: the node's
-  // own output and none, or those of the activation that is fused into the node.
+  // The value that a node's step writes, and what is done to it on the way (see Fusion): by an
+  // activation, a value that is added (-1 for none), a batch_norm (null for none).
   int output_of(const Node& node) const;
   Activation epilogue_of(const Node& node) const;
+  int residual_of(const Node& node) const;
+  const Node* folded_into(const Node& node) const;
+  // The value whose gradient the node's backward starts from.
+  int gradient_of(const Node& node) const;
   // Memory for output_of(node).
   BufferId new_output(const Node& node);
   BufferId parameter(int id) const { return parameters_[id]; }
@@ -77,12 +81,22 @@ class Builder {
 
   // A new last step; the caller fills in the rest of it.
   Step& step(const char* kernel, const std::string& layer);
+  // A step that runs before all others, and only when the parameters have changed since it last
+  // ran: it fills memory from new_prepared.
+  Step& prepare_step(const char* kernel, const std::string& layer);
+  BufferId new_prepared(std::int64_t bytes);
+  void insert_prepare_steps();
   void set_phase(const char* phase) { phase_ = phase; }
   // y = a + b, for buffers of one size.
   void add_buffers(const std::string& layer, BufferId a, BufferId b, BufferId y);
 
  private:
+  std::size_t index_of(const Node& node) const {
+    return static_cast<std::size_t>(graph.values()[node.output].producer);
+  }
+
   const Fusion& fusion_;
+  std::vector<Step> prepare_;
   const char* phase_ = "forward";
   std::vector<BufferId> values_, gradients_;
   std::vector<BufferId> parameters_, parameter_gradients_;

@@ -39,6 +39,7 @@ Program compile(const Graph& graph, State& state, const PlanOptions& options) {
   for (std::size_t i = 0; i < nodes.size(); ++i)
     if (fusion.live[i] && !fusion.absorbed[i])
       lowering_of(nodes[i].name, nodes[i].op).forward(builder, nodes[i]);
+  builder.insert_prepare_steps();
   lower_losses(builder, losses, fusion);
   lower_metrics(builder, losses, options.metrics);
   lower_penalties(builder);
@@ -47,8 +48,9 @@ Program compile(const Graph& graph, State& state, const PlanOptions& options) {
   if (options.mode == Mode::train) {
     builder.set_phase("backward");
     for (std::size_t i = nodes.size(); i-- > 0;) {
-      int output = nodes[i].output;
-      if (builder.needs_gradient(output) && builder.gradient(output) != kNone)
+      int output = builder.gradient_of(nodes[i]);
+      if (!fusion.absorbed_backward[i] && builder.needs_gradient(output) &&
+          builder.gradient(output) != kNone)
         lowering_of(nodes[i].name, nodes[i].op).backward(builder, nodes[i]);
     }
     lower_gradients(builder, state);

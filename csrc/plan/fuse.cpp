@@ -117,6 +117,95 @@ std::vector<int> count_readers(const Graph& graph, const std::vector<bool>& live
   return readers;
 }
 
+Fusion nothing_fused(const Graph& graph, const std::vector<ResolvedLoss>& losses) {
+  Fusion fusion;
+  const std::size_t nodes = graph.nodes().size();
+  fusion.live = live_nodes(graph, losses);
+  for (const Node& node : graph.nodes()) fusion.writes.push_back(node.output);
+  fusion.gradient_of = fusion.writes;
+  fusion.activation_of.assign(nodes, -1);
+  fusion.residual_of.assign(nodes, -1);
+  fusion.folded_into.assign(nodes, -1);
+  fusion.absorbed.assign(nodes, false);
+  fusion.absorbed_backward.assign(nodes, false);
+  fusion.writes_probabilities.assign(losses.size(), false);
+  return fusion;
+}
+
+// Decides on one node at a time: whether it becomes part of the one before it.
+struct Fuser {
+  const Graph& graph;
+  std::vector<bool> needs_gradient;  // by value
+  std::vector<int> readers;          // by value: nodes, losses and graph outputs
+
+  const Node& node(int index) const { return graph.nodes()[static_cast<std::size_t>(index)]; }
+  int producer(int value) const { return graph.values()[static_cast<std::size_t>(value)].producer; }
+
+  // The node whose step makes a value: its producer, or the one that the producer is fused into.
+  int maker(const Fusion& fusion, int value) const {
+    const int before = producer(value);
+    if (before < 0 || !fusion.absorbed[before]) return before;
+    for (int input : node(before).inputs) {
+      const int further = producer(input);
+      if (further >= 0 && fusion.writes[further] == value) return further;
+    }
+    return -1;
+  }
+
+  // An activation into the kernel that makes its input, unless the backward needs that input.
+  void fuse_activation(Fusion& fusion, int index) const {
+    const Node& own = node(index);
+    const int input = own.inputs[0], before = maker(fusion, input);
+    if (before < 0 || readers[input] != 1 || fusion.activation_of[before] >= 0) return;
+    const Activation activation = activation_of(own);
+    if (alpha_of(own) != default_alpha(activation)) return;
+    const bool normalization = node(before).op == "batch_norm";
+    if (normalization) {
+      // The kernel makes the input again from its own; not so when a residual was added.
+      const bool from_output = gradient_from_output(activation) || !needs_gradient[input];
+      if (!batch_norm_applies(activation)) return;
+      if (fusion.residual_of[before] >= 0 && !from_output) return;
+    } else {
+      if (!lowering_of(node(before).name, node(before).op).fuses_activation) return;
+      if (needs_gradient[input] && !gradient_from_output(activation)) return;
+    }
+    fusion.activation_of[before] = index;
+    absorb(fusion, before, index, normalization);
+  }
+
+  // The sum of a batch_norm's output and a value that exists before it, into the batch_norm.
+  void fuse_residual(Fusion& fusion, int index) const {
+    const Node& own = node(index);
+    if (own.inputs.size() != 2) return;
+    for (int side : {0, 1}) {
+      const int input = own.inputs[side], other = own.inputs[1 - side];
+      const int before = producer(input);
+      if (before < 0 || node(before).op != "batch_norm" || readers[input] != 1) continue;
+      if (producer(other) >= before || graph.shape(input) != graph.shape(other)) continue;
+      fusion.residual_of[before] = other;
+      absorb(fusion, before, index, true);
+      return;
+    }
+  }
+
+  // A batch_norm by given statistics into the weights of the conv2d or dense before it.
+  void fold(Fusion& fusion, int index) const {
+    const int input = node(index).inputs[0], before = producer(input);
+    if (before < 0 || readers[input] != 1 || fusion.residual_of[index] >= 0) return;
+    if (node(before).op != "conv2d" && node(before).op != "dense") return;
+    fusion.folded_into[before] = index;
+    absorb(fusion, before, index, false);
+  }
+
+  void absorb(Fusion& fusion, int into, int index, bool backward) const {
+    fusion.writes[into] = fusion.writes[index];
+    fusion.absorbed[index] = true;
+    if (!backward) return;
+    fusion.gradient_of[into] = fusion.writes[index];
+    fusion.absorbed_backward[index] = true;
+  }
+};
+
 }  // namespace
 
 Activation activation_of(const Node& node) {
@@ -151,32 +240,24 @@ std::vector<bool> values_needing_gradients(const Graph& graph, Mode mode) {
 }
 
 Fusion fuse(const Graph& graph, Mode mode, bool enabled, const std::vector<ResolvedLoss>& losses) {
-  const std::vector<Node>& nodes = graph.nodes();
-  Fusion fusion;
-  fusion.activation_of.assign(nodes.size(), -1);
-  fusion.absorbed.assign(nodes.size(), false);
-  fusion.writes_probabilities.assign(losses.size(), false);
-  fusion.live = live_nodes(graph, losses);
+  Fusion fusion = nothing_fused(graph, losses);
   if (!enabled) return fusion;
 
-  const std::vector<bool> needs_gradient = values_needing_gradients(graph, mode);
   std::vector<int> forward_readers = count_readers(graph, fusion.live);
   for (const ResolvedLoss& loss : losses) ++forward_readers[loss.input];
   std::vector<int> readers = forward_readers;
   for (int output : graph.outputs()) ++readers[output];
 
-  for (std::size_t i = 0; i < nodes.size(); ++i) {
-    if (nodes[i].op != "activation" || !fusion.live[i]) continue;
-    int input = nodes[i].inputs[0];
-    int before = graph.values()[input].producer;
-    if (before < 0 || readers[input] != 1) continue;
-    if (!lowering_of(nodes[before].name, nodes[before].op).fuses_activation) continue;
-    if (alpha_of(nodes[i]) != default_alpha(activation_of(nodes[i]))) continue;
-    // The fused step does not store the activation's input.
-    if (needs_gradient[input] && !gradient_from_output(activation_of(nodes[i]))) continue;
-    fusion.activation_of[before] = static_cast<int>(i);
-    fusion.absorbed[i] = true;
-  }
+  const Fuser fuser{graph, values_needing_gradients(graph, mode), readers};
+  auto decide = [&](const char* op, void (Fuser::*decision)(Fusion&, int) const) {
+    for (std::size_t i = 0; i < fusion.live.size(); ++i)
+      if (fusion.live[i] && graph.nodes()[i].op == op)
+        (fuser.*decision)(fusion, static_cast<int>(i));
+  };
+  decide("add", &Fuser::fuse_residual);
+  if (mode != Mode::train) decide("batch_norm", &Fuser::fold);
+  decide("activation", &Fuser::fuse_activation);
+
   for (std::size_t i = 0; i < losses.size(); ++i) {
     int softmax = graph.values()[losses[i].output].producer;
     bool on_logits = losses[i].softmax && losses[i].input != losses[i].output;

@@ -21,15 +21,27 @@ struct ResolvedLoss {
 // ValueError that names the loss when the graph cannot give it what it needs.
 std::vector<ResolvedLoss> resolve_losses(const Graph& graph, const std::vector<LossSpec>& losses);
 
+// All but the last are by node.
 struct Fusion {
-  // By node: whether an output or a loss depends on it. The others are left out: what computes a
-  // loss has no place in a forecast.
+  // Whether an output or a loss depends on the node. The others are left out: what computes a loss
+  // has no place in a forecast.
   std::vector<bool> live;
-  // By node: the activation node that becomes its epilogue, or -1.
+  // The value that the node's step writes: its own output, or that of the last node fused into it.
+  std::vector<int> writes;
+  // The value whose gradient the node's backward turns into others. It is not the node's own output
+  // where the backward includes that of what is fused (batch_norm).
+  std::vector<int> gradient_of;
+  // The activation node that becomes the node's epilogue, or -1.
   std::vector<int> activation_of;
-  // By node: true for an activation that is another's epilogue, and for a softmax whose
-  // probabilities the loss kernel writes: it has no forward step of its own.
+  // The value that a batch_norm adds before its activation, or -1.
+  std::vector<int> residual_of;
+  // The batch_norm node that is folded into the weights of a conv2d or dense, or -1.
+  std::vector<int> folded_into;
+  // True for what is fused into another node, and for a softmax whose probabilities the loss kernel
+  // writes: it has no forward step of its own.
   std::vector<bool> absorbed;
+  // True where the backward is part of another node's too.
+  std::vector<bool> absorbed_backward;
   // By loss: true when its kernel writes the probabilities.
   std::vector<bool> writes_probabilities;
 };

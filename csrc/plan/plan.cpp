@@ -40,6 +40,7 @@ struct Plan::Implementation {
   const Kernels* kernels = nullptr;
   Context* context = nullptr;
   int state_version = kNotReady;
+  std::int64_t prepared = kNotReady;  // State::changes() that the prepare steps ran for
 
   Program program;
   std::vector<std::int64_t> workspace;  // bytes, by step
@@ -110,6 +111,7 @@ bool Plan::Implementation::measure_workspace(std::int64_t n) {
 
 void Plan::Implementation::place_memory() {
   state_version = kNotReady;
+  prepared = kNotReady;
   last_n = -1;
   bound.clear();
   placement = place(program, options.batch, workspace);
@@ -212,7 +214,9 @@ std::vector<double> Plan::Implementation::run(const Batch& batch, double learnin
   load(batch);
   last_n = batch.n;
   random = {options.seed, static_cast<std::uint64_t>(state.batches)};
-  for (std::size_t s = 0; s < program.forward_steps; ++s) steps.steps[s](*context);
+  const std::size_t first = prepared == state.changes() ? program.prepare_steps : 0;
+  prepared = state.changes();
+  for (std::size_t s = first; s < program.forward_steps; ++s) steps.steps[s](*context);
   if (options.mode == Mode::predict) return {};
 
   std::vector<double> losses, results;
@@ -231,6 +235,7 @@ std::vector<double> Plan::Implementation::run(const Batch& batch, double learnin
   const std::size_t end = due ? steps.steps.size() : program.batch_steps;
   for (std::size_t s = program.forward_steps; s < end; ++s) steps.steps[s](*context);
   ++state.batches;
+  state.note_change();
   return results;
 }
 

@@ -63,7 +63,7 @@ struct PlanMemory {
 };
 
 struct StepInfo {
-  std::string name;    // "forward", "loss", "metric", "backward", "update"
+  std::string name;    // "prepare", "forward", "loss", "metric", "backward", "update"
   std::string kernel;  // "conv2d_backward_input"
   std::string layer;
 };

@@ -51,7 +51,7 @@ struct Binding {
 using Run = std::function<void(Context&)>;
 
 struct Step {
-  const char* phase;   // "forward", "loss", "metric", "backward", "update"
+  const char* phase;   // "prepare", "forward", "loss", "metric", "backward", "update"
   const char* kernel;  // its member of Kernels, or "clear"
   std::string layer;
   std::vector<BufferId> reads, writes;
@@ -85,6 +85,8 @@ struct BatchTarget {
 struct Program {
   std::vector<Buffer> buffers;
   std::vector<Step> steps;
+  // Steps [0, prepare_steps) depend on the parameters alone: they run when those have changed.
+  std::size_t prepare_steps = 0;
   std::size_t forward_steps = 0;     // steps [0, forward_steps) end with the losses and metrics
   std::size_t batch_steps = 0;       // steps [0, batch_steps) run for every batch, the rest when an
                                      // update is due

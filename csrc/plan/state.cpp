@@ -129,7 +129,8 @@ void State::get(const float* device_data, float* out, std::int64_t count) const 
   device_.read(device_data, out, static_cast<std::size_t>(count) * sizeof(float));
 }
 
-void State::set(float* device_data, const float* values, std::int64_t count) const {
+void State::set(float* device_data, const float* values, std::int64_t count) {
+  note_change();
   device_.write(device_data, values, static_cast<std::size_t>(count) * sizeof(float));
 }
 

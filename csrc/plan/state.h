@@ -56,7 +56,7 @@ class State {
   const char* slot_name(int slot) const;
   // Copies out of and into this memory.
   void get(const float* device_data, float* out, std::int64_t count) const;
-  void set(float* device_data, const float* values, std::int64_t count) const;
+  void set(float* device_data, const float* values, std::int64_t count);
 
   void allocate_gradients();
   // Chooses how to update, and zeroes all slots and the count of batches.
@@ -72,6 +72,11 @@ class State {
   // again.
   int version() const { return version_; }
 
+  // Grows with every change of values in this memory: what was made of the parameters is out of
+  // date when it has another number.
+  std::int64_t changes() const { return changes_; }
+  void note_change() { ++changes_; }
+
  private:
   void place(int id);
 
@@ -84,6 +89,7 @@ class State {
   UpdateRule rule_;
   DeviceMemory parameters_, gradients_, slots_;
   int version_ = 0;
+  std::int64_t changes_ = 0;
 };
 
 }  // namespace convlet

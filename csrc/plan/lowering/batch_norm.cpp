@@ -2,7 +2,7 @@
 // statistics of the batch, and the moving averages follow them in the update, so that a loss that
 // is not finite changes nothing. With `training` false, and in the other modes, the moving averages
 // are the statistics.
-#include "plan/lowering.h"
+#include "plan/lowering/batch_norm.h"
 
 namespace convlet {
 namespace {
@@ -13,6 +13,9 @@ BatchNormShape shape_of(const Graph& graph, const Node& node, bool training, std
   return check_batch_norm(node.name.c_str(), graph.shape(node.inputs[0]).with_front(n), training,
                           node.attributes.number("epsilon", kEpsilon));
 }
+
+// The same inside a plan: whether it takes the batch's statistics, and the fused activation.
+std::function<BatchNormShape(std::int64_t)> shape_in(const Builder& builder, const Node& node);
 
 // The parameters of a node by what they are; gamma and beta may be -1.
 struct Parameters {
@@ -112,74 +115,137 @@ std::vector<BufferId> statistics(Builder& builder, const Node& node, BufferId x)
   return {mean, variance};
 }
 
+std::function<BatchNormShape(std::int64_t)> shape_in(const Builder& builder, const Node& node) {
+  return [&graph = builder.graph, &node, training = uses_batch(builder, node),
+          activation = builder.epilogue_of(node)](std::int64_t n) {
+    BatchNormShape shape = shape_of(graph, node, training, n);
+    shape.activation = activation;
+    return shape;
+  };
+}
+
+BufferId residual_in(const Builder& builder, const Node& node) {
+  const int residual = builder.residual_of(node);
+  return residual < 0 ? kNone : builder.value(residual);
+}
+
 void forward(Builder& builder, const Node& node) {
   const Parameters p = parameters_of(node);
-  const BufferId x = builder.value(node.inputs[0]);
+  const BufferId x = builder.value(node.inputs[0]), residual = residual_in(builder, node);
   const std::vector<BufferId> saved = statistics(builder, node, x);
   const BufferId mean = saved[0], variance = saved[1];
   const BufferId gamma = optional_parameter(builder, p.gamma);
   const BufferId beta = optional_parameter(builder, p.beta);
   const BufferId y = builder.new_output(node);
   builder.saved(node) = saved;
-  auto shape = [&graph = builder.graph, &node, training = uses_batch(builder, node)](
-                   std::int64_t n) { return shape_of(graph, node, training, n); };
   Step& step = builder.step("batch_norm", node.name);
-  step.reads = {x, mean, variance, gamma, beta};
+  step.reads = {x, mean, variance, gamma, beta, residual};
   step.writes = {y};
-  step.reuses = {{y, x}};
-  step.workspace = [=](const Kernels& kernels, std::int64_t n, int) {
+  step.reuses = {{y, x}, {y, residual}};
+  step.workspace = [shape = shape_in(builder, node)](const Kernels& kernels, std::int64_t n, int) {
     return kernels.batch_norm_workspace(shape(n));
   };
-  step.bind = [=](const Binding& at) -> Run {
-    const BatchNormInputs inputs = {at[x], at[mean], at[variance], at[gamma], at[beta], nullptr};
-    return [=, kernel = at.kernels.batch_norm, s = shape(at.n), y_data = at[y],
+  step.bind = [=, shape = shape_in(builder, node)](const Binding& at) -> Run {
+    const BatchNormInputs inputs = {at[x],     at[mean], at[variance],
+                                    at[gamma], at[beta], at[residual]};
+    return [inputs, kernel = at.kernels.batch_norm, s = shape(at.n), y_data = at[y],
             workspace = at.workspace](Context& context) {
       kernel(context, s, inputs, y_data, workspace);
     };
   };
 }
 
-void add_backward(Builder& builder, const Node& node, BufferId dx, BufferId dgamma,
-                  BufferId dbeta) {
+struct GradientBuffers {
+  BufferId dx, dgamma, dbeta, dresidual;
+};
+
+void add_backward(Builder& builder, const Node& node, GradientBuffers d) {
   const Parameters p = parameters_of(node);
-  const BufferId x = builder.value(node.inputs[0]), dy = builder.gradient(node.output);
+  const BufferId x = builder.value(node.inputs[0]);
+  const BufferId dy = builder.gradient(builder.gradient_of(node));
   const BufferId mean = builder.saved(node)[0], variance = builder.saved(node)[1];
   const BufferId gamma = optional_parameter(builder, p.gamma);
   const BufferId beta = optional_parameter(builder, p.beta);
-  auto shape = [&graph = builder.graph, &node, training = uses_batch(builder, node)](
-                   std::int64_t n) { return shape_of(graph, node, training, n); };
+  // Without a residual the activation's input is made again from x.
+  const bool reads_y =
+      builder.residual_of(node) >= 0 && builder.epilogue_of(node) != Activation::none;
+  const BufferId y = reads_y ? builder.value(builder.output_of(node)) : kNone;
   Step& step = builder.step("batch_norm_backward", node.name);
-  step.reads = {dy, x, mean, variance, gamma, beta};
-  step.writes = {dx, dgamma, dbeta};
-  step.reuses = {{dx, dy}, {dx, x}};
-  step.workspace = [=](const Kernels& kernels, std::int64_t n, int) {
+  step.reads = {dy, x, y, mean, variance, gamma, beta};
+  step.writes = {d.dx, d.dgamma, d.dbeta, d.dresidual};
+  step.reuses = {{d.dresidual, dy}, {d.dx, x}, {d.dx, dy}, {d.dx, y}, {d.dresidual, y}};
+  step.workspace = [shape = shape_in(builder, node)](const Kernels& kernels, std::int64_t n, int) {
     return kernels.batch_norm_backward_workspace(shape(n));
   };
-  step.bind = [=](const Binding& at) -> Run {
+  step.bind = [=, shape = shape_in(builder, node)](const Binding& at) -> Run {
     const BatchNormInputs inputs = {at[x], at[mean], at[variance], at[gamma], at[beta], nullptr};
-    const BatchNormGradients gradients = {at[dx], at[dgamma], at[dbeta], nullptr};
-    return [=, kernel = at.kernels.batch_norm_backward, s = shape(at.n), dy_data = at[dy],
-            workspace = at.workspace](Context& context) {
-      kernel(context, s, inputs, dy_data, nullptr, gradients, workspace);
+    const BatchNormGradients gradients = {at[d.dx], at[d.dgamma], at[d.dbeta], at[d.dresidual]};
+    return [inputs, gradients, kernel = at.kernels.batch_norm_backward, s = shape(at.n),
+            dy_data = at[dy], y_data = at[y], workspace = at.workspace](Context& context) {
+      kernel(context, s, inputs, dy_data, y_data, gradients, workspace);
     };
   };
 }
 
 void backward(Builder& builder, const Node& node) {
   const Parameters p = parameters_of(node);
-  const int input = node.inputs[0];
-  const BufferId dx = builder.needs_gradient(input) ? builder.new_like(input) : kNone;
-  auto with = [&](int id, auto&& next) {
+  const int input = node.inputs[0], residual = builder.residual_of(node);
+  const bool to_residual = residual >= 0 && builder.needs_gradient(residual);
+  GradientBuffers d{kNone, kNone, kNone, kNone};
+  if (builder.needs_gradient(input)) d.dx = builder.new_like(input);
+  if (to_residual && builder.epilogue_of(node) != Activation::none)
+    d.dresidual = builder.new_like(residual);
+
+  auto with_gradient = [&](int id, auto&& next) {
     if (id < 0 || !builder.needs_parameter_gradient(id)) return next(kNone);
     builder.add_parameter_gradient(id, next);
   };
-  with(p.gamma, [&](BufferId dgamma) {
-    with(p.beta, [&](BufferId dbeta) { add_backward(builder, node, dx, dgamma, dbeta); });
-  });
-  if (dx != kNone) builder.add_gradient(input, dx);
+  if (builder.needs_gradient(node.output) || d.dresidual != kNone)
+    with_gradient(p.gamma, [&](BufferId dgamma) {
+      with_gradient(p.beta, [&](BufferId dbeta) {
+        d.dgamma = dgamma;
+        d.dbeta = dbeta;
+        add_backward(builder, node, d);
+      });
+    });
+  if (d.dx != kNone) builder.add_gradient(input, d.dx);
+  // Without an activation between, the residual's share is dy itself.
+  if (to_residual)
+    builder.add_gradient(
+        residual, d.dresidual != kNone ? d.dresidual : builder.gradient(builder.gradient_of(node)));
 }
 
 }  // namespace
+
+FoldedWeights fold_batch_norm(Builder& builder, const Node& linear, const Node& norm) {
+  const Parameters p = parameters_of(norm);
+  const BufferId w = builder.parameter(linear.parameters[0]);
+  const BufferId bias =
+      linear.parameters.size() < 2 ? kNone : builder.parameter(linear.parameters[1]);
+  const BufferId mean = builder.parameter(p.mean), variance = builder.parameter(p.variance);
+  const BufferId gamma = optional_parameter(builder, p.gamma);
+  const BufferId beta = optional_parameter(builder, p.beta);
+  BatchNormShape shape = shape_of(builder.graph, norm, false, 1);
+  const std::int64_t elements = builder.graph.parameter_shape(linear.parameters[0]).elements();
+  shape.N = elements / shape.C;
+  const FoldedWeights folded{builder.new_prepared(elements * std::int64_t{sizeof(float)}),
+                             builder.new_prepared(shape.C * std::int64_t{sizeof(float)})};
+  Step& step = builder.prepare_step("fold_batch_norm", norm.name);
+  step.reads = {w, bias, mean, variance, gamma, beta};
+  step.writes = {folded.weight, folded.bias};
+  step.workspace = [shape](const Kernels& kernels, std::int64_t, int) {
+    return kernels.batch_norm_workspace(shape);
+  };
+  step.bind = [=](const Binding& at) -> Run {
+    const BatchNormInputs inputs = {at[w], at[mean], at[variance], at[gamma], at[beta], nullptr};
+    return [=, kernel = at.kernels.fold_batch_norm, old_bias = at[bias],
+            new_weight = at[folded.weight], new_bias = at[folded.bias],
+            workspace = at.workspace](Context& context) {
+      kernel(context, shape, inputs, old_bias, new_weight, new_bias, workspace);
+    };
+  };
+  return folded;
+}
 
 extern const Lowering kBatchNorm;
 const Lowering kBatchNorm{"batch_norm",

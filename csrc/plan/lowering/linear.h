@@ -5,6 +5,7 @@
 // gradient of its bias is summed (bias_rows), and its kernels with their names.
 #pragma once
 #include "plan/lowering.h"
+#include "plan/lowering/batch_norm.h"
 
 namespace convlet {
 
@@ -29,6 +30,11 @@ template <class Op>
 void linear_forward(Builder& builder, const Node& node) {
   BufferId x = builder.value(node.inputs[0]), w = builder.parameter(node.parameters[0]);
   BufferId bias = node.parameters.size() < 2 ? kNone : builder.parameter(node.parameters[1]);
+  if (const Node* norm = builder.folded_into(node)) {
+    const FoldedWeights folded = fold_batch_norm(builder, node, *norm);
+    w = folded.weight;
+    bias = folded.bias;
+  }
   BufferId y = builder.new_output(node);
   Step& step = builder.step(Op::op, node.name);
   step.reads = {x, w, bias};
