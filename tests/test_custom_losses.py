@@ -222,3 +222,92 @@ def test_targets_are_checked():
         net.fit(x, np.full((24, 3), np.nan), verbose=0)
     with pytest.raises(ValueError, match=r"a function \(y_true, y_pred\) or an object"):
         net.compile("sgd", 3)
+
+
+def huber(y_true, y_pred, delta=1.0):
+    error = ops.abs(y_true - y_pred)
+    small, large = 0.5 * ops.square(error), delta * error - 0.5 * delta**2
+    return ops.mean(ops.where(error <= delta, small, large), axis=-1)
+
+
+def cross_entropy(y_true, y_pred):
+    """Of integer labels and logits, from the definition."""
+    picked = ops.one_hot(y_true, 3) * ops.log_softmax(y_pred)
+    return -ops.sum(picked, axis=-1)
+
+
+def torch_twin(net):
+    module = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3))
+    linear = [m for m in module if hasattr(m, "weight")]
+    for layer, theirs in zip(net.layers, linear, strict=True):
+        kernel, bias = layer.get_weights()
+        theirs.weight.data, theirs.bias.data = torch.from_numpy(kernel.T), torch.from_numpy(bias)
+    return module
+
+
+def test_a_hand_written_huber_is_torchs():
+    x, y = data(40)
+    net = model()
+    torch_loss = torch.nn.functional.huber_loss
+    assert_trains_alike(net, torch_twin(net), x, 3 * y, loss=huber, torch_loss=torch_loss)
+    expected = torch_loss(torch.from_numpy(x[:, :3]), torch.from_numpy(3 * y)).item()
+    assert losses.get(huber)(3 * y, x[:, :3]) == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_hand_written_cross_entropy_is_the_built_in_one_and_torchs():
+    x, labels = floats(40, 6, seed=1), np.arange(40) % 3
+    net = model()
+    assert_trains_alike(net, torch_twin(net), x, labels, loss=cross_entropy)
+    curves = []
+    for loss in (cross_entropy, losses.SparseCategoricalCrossentropy(from_logits=True)):
+        net = model()
+        net.compile(convlet.optimizers.SGD(0.1, momentum=0.9), loss, metrics=["accuracy"])
+        curves.append(net.fit(x, labels, epochs=10, batch_size=8, verbose=0).history)
+    for key in ("loss", "accuracy"):
+        np.testing.assert_allclose(curves[0][key], curves[1][key], rtol=1e-5)
+    assert losses.get(cross_entropy)(labels, x[:, :3]) == pytest.approx(
+        losses.SparseCategoricalCrossentropy(True)(labels, x[:, :3]), rel=1e-6
+    )
+
+
+def test_means_over_the_batch_are_understood():
+    """As often written; sums and multiples of them too."""
+
+    def combined(y_true, y_pred):
+        return 0.5 * ops.mean(ops.square(y_true - y_pred)) + ops.mean(ops.abs(y_pred)) / 4 - 1.0
+
+    x, y = data()
+    net = model()
+    net.compile("sgd", combined)
+    p = net.predict(x)
+    expected = 0.5 * ((p - y) ** 2).mean() + abs(p).mean() / 4 - 1
+    assert net.evaluate(x, y, verbose=0) == pytest.approx(expected, rel=1e-5)
+    assert losses.get(combined)(y, p) == pytest.approx(expected, rel=1e-5)
+    for wrong in (
+        lambda t, p: ops.sqrt(ops.mean(ops.square(t - p))),
+        lambda t, p: p / ops.mean(p),
+        lambda t, p: ops.mean(p) * ops.mean(t),
+    ):
+        net.compile("sgd", wrong)
+        with pytest.raises(ValueError, match="got a mean over the batch"):
+            net.fit(x, y, verbose=0)
+    net.compile("sgd", lambda t, p: ops.sum(p))
+    with pytest.raises(ValueError, match="sum: expected axis, an axis or several other than 0"):
+        net.fit(x, y, verbose=0)
+
+
+def test_several_parts_and_numbers():
+    """A loss with a weight for each class, and labels as targets."""
+    weights = np.float32([1.0, 2.0, 4.0])
+
+    def weighted(y_true, y_pred):
+        t = ops.one_hot(y_true, 3)
+        return ops.sum(-weights * t * ops.log_softmax(y_pred), axis=-1)
+
+    x, labels = floats(9, 6), np.arange(9) % 3
+    net = model()
+    net.compile("sgd", weighted)
+    z = torch.from_numpy(net.predict(x))
+    parts = torch.nn.functional.cross_entropy(z, torch.from_numpy(labels), reduction="none")
+    expected = (parts.numpy() * weights[labels]).mean()
+    assert net.evaluate(x, labels, verbose=0) == pytest.approx(expected, rel=1e-5)

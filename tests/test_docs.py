@@ -54,9 +54,10 @@ def test_the_example_in_the_readme_runs(tmp_path):
     assert re.search(r"^held-out accuracy 0\.9[789]", result.stdout, re.MULTILINE)
 
 
-def test_the_examples_of_training_run(tmp_path):
+@pytest.mark.parametrize("page", ["extending.md", "training.md"])
+def test_the_examples_of_a_page_run(tmp_path, page):
     """One after the other, as one script."""
-    code = "\n".join(blocks(ROOT / "docs" / "training.md", "python"))
+    code = "\n".join(blocks(ROOT / "docs" / page, "python"))
     result = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300
     )

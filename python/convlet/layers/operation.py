@@ -13,18 +13,9 @@ from convlet.layers.variable import Variable
 
 # The ops of a graph that an Operation may be; a saved model may contain no others.
 OPS = (
-    "activation",
-    "add",
-    "avg_pool2d",
-    "concatenate",
-    "conv2d",
-    "dense",
-    "log_softmax",
-    "max_pool2d",
-    "multiply",
-    "reshape",
-    "scale",
-    "softmax",
+    *("activation", "add", "avg_pool2d", "binary", "concatenate", "conv2d", "dense", "log_softmax"),
+    *("matmul", "max_pool2d", "multiply", "one_hot", "parameter", "reduce", "reshape", "scale"),
+    *("slice", "softmax", "transpose", "unary", "upsample2d", "where"),
 )
 
 MOST_CONSTANTS = 65536  # numbers in one constant; they are saved as text
@@ -73,8 +64,16 @@ class Operation(Layer):
         raise AttributeError(f"{self.owner} is no activation")
 
     def apply(self, tensors: list[SymbolicTensor]) -> list[SymbolicTensor]:
+        over_batch = any(tensor.node.over_batch for tensor in tensors)
+        linear = self.op in ("add", "scale") or self.label in ("subtract", "negative")
+        if over_batch and not linear:
+            raise ValueError(
+                f"{self.label}: expected values of samples, got a mean over the batch (ops.mean "
+                "without axis), of which only sums and multiples by numbers are possible"
+            )
         outputs = self._describe_call(tensors)
         outputs[0].node.batched = any(tensor.batched for tensor in tensors)
+        outputs[0].node.over_batch = over_batch
         return outputs
 
     def lower(self, graph: GraphBuilder, inputs: list[int]) -> list[int]:
@@ -120,3 +119,8 @@ def describe(
 ) -> SymbolicTensor:
     """What a new Operation makes of the inputs. It has a batch axis if one of the inputs has."""
     return Operation(op, attributes, parameters, label).apply(list(inputs))[0]
+
+
+def parameter(variable: Variable | NDArray[Any]) -> SymbolicTensor:
+    """A weight or constants as a value without a batch axis: the same for all samples."""
+    return describe("parameter", [], parameters=[variable])

@@ -1,10 +1,12 @@
 """Elementwise functions of one or more arrays; several arrays broadcast as in numpy.
 
-Shapes are aligned at their last axes, and an axis of size 1, or one that is missing, is repeated:
-(N,H,W,C) with (C,), or (N,1,1,C).
+Operands are arrays or numbers. Shapes are aligned at their last axes, and an axis of size 1, or one
+that is missing, is repeated: (N,H,W,C) with (C,), or (N,1,1,C).
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 
@@ -12,8 +14,24 @@ from convlet import _core
 from convlet._interop import Array, borrow
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _take(op: str, out: Array | None, **operands: Any) -> tuple[Any, ...]:
+    """As borrow; Python's numbers become arrays."""
+    arrays = {name: value for name, value in operands.items() if not _is_number(value)}
+    *taken, y, give = borrow(op, out, **arrays)
+    found = dict(zip(arrays, taken, strict=True))
+    values = [
+        found[name] if name in found else np.asarray(value, np.float32)
+        for name, value in operands.items()
+    ]
+    return *values, y, give or (lambda array: array)
+
+
 def _binary(function: str, a: Array, b: Array, out: Array | None) -> Array:
-    a, b, y, give = borrow(function, out, a=a, b=b)
+    a, b, y, give = _take(function, out, a=a, b=b)
     return give(_core.binary(function, a, b, y))
 
 
@@ -187,7 +205,7 @@ def where(condition: Array, a: Array, b: Array, *, out: Array | None = None) -> 
     Returns:
         y, an array of the library of a.
     """
-    a, b, condition, y, give = borrow("where", out, a=a, b=b, condition=condition)
+    a, b, condition, y, give = _take("where", out, a=a, b=b, condition=condition)
     if getattr(condition, "dtype", None) == np.bool_:
         condition = condition.astype(np.float32)
     return give(_core.where(condition, a, b, y))

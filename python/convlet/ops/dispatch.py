@@ -18,17 +18,28 @@ _traced: ContextVar[Any] = ContextVar("convlet_traced", default=None)
 
 # The ops that take symbolic tensors.
 NAMES = (
-    *("add", "multiply"),
+    *("add", "subtract", "multiply", "divide", "power", "maximum", "minimum", "where"),
+    *("greater", "greater_equal", "less", "less_equal", "equal", "not_equal"),
+    *("exp", "log", "log1p", "sqrt", "rsqrt", "square", "abs", "negative", "reciprocal", "sign"),
     *("relu", "sigmoid", "tanh", "gelu", "silu", "relu6", "leaky_relu", "elu", "selu", "softplus"),
-    *("hard_sigmoid", "hard_swish", "softmax", "log_softmax"),
-    *("reshape", "expand_dims", "squeeze", "concatenate", "stack"),
-    *("conv2d", "dense", "max_pool2d", "avg_pool2d"),
+    *("hard_sigmoid", "hard_swish", "softmax", "log_softmax", "one_hot"),
+    *("sum", "mean", "max", "min", "matmul", "dense", "conv2d"),
+    *("max_pool2d", "avg_pool2d", "upsample2d"),
+    *("reshape", "expand_dims", "squeeze", "transpose", "concatenate", "stack"),
 )
 
 # What numpy calls for ``array + tensor`` and the like, and the op that does it.
 _UFUNCS = {
     np.add: "add",
+    np.subtract: "subtract",
     np.multiply: "multiply",
+    np.true_divide: "divide",
+    np.power: "power",
+    np.matmul: "matmul",
+    np.greater: "greater",
+    np.greater_equal: "greater_equal",
+    np.less: "less",
+    np.less_equal: "less_equal",
 }
 
 
@@ -63,11 +74,58 @@ class Symbolic:
     def __radd__(self, other: Any) -> Any:
         return _op("add")(other, self)
 
+    def __sub__(self, other: Any) -> Any:
+        return _op("subtract")(self, other)
+
+    def __rsub__(self, other: Any) -> Any:
+        return _op("subtract")(other, self)
+
     def __mul__(self, other: Any) -> Any:
         return _op("multiply")(self, other)
 
     def __rmul__(self, other: Any) -> Any:
         return _op("multiply")(other, self)
+
+    def __truediv__(self, other: Any) -> Any:
+        return _op("divide")(self, other)
+
+    def __rtruediv__(self, other: Any) -> Any:
+        return _op("divide")(other, self)
+
+    def __pow__(self, other: Any) -> Any:
+        return _op("power")(self, other)
+
+    def __rpow__(self, other: Any) -> Any:
+        return _op("power")(other, self)
+
+    def __matmul__(self, other: Any) -> Any:
+        return _op("matmul")(self, other)
+
+    def __rmatmul__(self, other: Any) -> Any:
+        return _op("matmul")(other, self)
+
+    def __gt__(self, other: Any) -> Any:
+        return _op("greater")(self, other)
+
+    def __ge__(self, other: Any) -> Any:
+        return _op("greater_equal")(self, other)
+
+    def __lt__(self, other: Any) -> Any:
+        return _op("less")(self, other)
+
+    def __le__(self, other: Any) -> Any:
+        return _op("less_equal")(self, other)
+
+    def __neg__(self) -> Any:
+        return _op("negative")(self)
+
+    def __abs__(self) -> Any:
+        return _op("abs")(self)
+
+    def __getitem__(self, key: Any) -> Any:
+        from convlet.ops import symbolic
+
+        return symbolic.getitem(self, key)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
         if method == "__call__" and ufunc in _UFUNCS and not kwargs:
