@@ -120,6 +120,12 @@ def check_outputs(layer: Layer, outputs: Sequence[Any], result: Any) -> None:
             raise arguments.expected(owner, "result", "values that depend on the inputs", result)
 
 
+def networks_of(layer: Any) -> list[Any]:
+    """The ``Network`` inside a model or a layer written with ``call``; of the latter one for each
+    shape of input that it was called with."""
+    return [layer._network] if hasattr(layer, "_network") else list(layer._traces.values())
+
+
 def nested_layers(layer: Layer) -> Iterator[tuple[str, Layer]]:
     """The sub-layers of a layer and theirs, with their paths below it."""
     for sublayer in layer.sublayers:

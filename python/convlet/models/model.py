@@ -152,6 +152,12 @@ class Model(Trainer, Layer):
         return list(self._network.layers)
 
     @property
+    def network_layers(self) -> list[Layer]:
+        """The layers between inputs and outputs, inputs first; of a subclass with ``call`` the ops
+        between its layers too."""
+        return list(self._network.layers)
+
+    @property
     def nodes_in_order(self) -> list[Node]:
         """The calls of the layers, each after those that it needs."""
         return list(self._network.nodes)
@@ -321,13 +327,30 @@ class Model(Trainer, Layer):
         *,
         batch_size: int = 32,
         print_fn: Any = None,
+        expand_nested: bool = False,
         show_trainable: bool = False,
     ) -> None:
-        """Prints the layers, their output shapes and parameters, and the memory that training and
-        inference take at ``batch_size``."""
+        """Prints the layers with their output shapes, parameters and millions of multiplications
+        and additions for one sample, and the memory that training and inference take at
+        ``batch_size``.
+
+        Args:
+            line_length: wraps wider tables; the terminal's width when None.
+            print_fn: what takes the text; ``print`` when None.
+            expand_nested: whether to show the layers inside models and layers, indented.
+            show_trainable: whether to say of each layer if it is frozen; done anyway where one is.
+        """
         from convlet.models.summary import summary
 
-        (print_fn or print)(summary(self, line_length, batch_size, show_trainable))
+        text = summary(self, line_length, batch_size, show_trainable, expand_nested)
+        (print_fn or print)(text)
+
+    def plot(self, path: Any, **options: Any) -> None:
+        """Draws the model to a file, .svg or .png, with shapes and names; ``options`` as
+        ``convlet.utils.plot_model`` takes them."""
+        from convlet.utils.drawing import plot_model
+
+        plot_model(self, path, **({"show_shapes": True, "show_layer_names": True} | options))
 
     def get_config(self) -> dict[str, Any]:
         """The architecture, as ``save`` writes it; of a subclass with ``call``, what its
