@@ -5,12 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import save_file
 
 import convlet
 from convlet import applications
 from convlet.applications import MODELS, SMALLEST
-from torch_models import torchvision
+from torch_models import timm, torchvision
 
 # Trainable parameters with the default input and classes. The papers' own for those that
 # torchvision does not have.
@@ -18,6 +19,7 @@ PARAMETERS = {
     "alexnet": 61_100_840,
     "cifar_cnn": 122_570,
     "cifar_small": 315_722,
+    "convnext_tiny": 28_589_128,
     "densenet121": 7_978_856,
     "googlenet": 6_624_904,
     "gru_classifier": 61_962,
@@ -32,11 +34,16 @@ PARAMETERS = {
     "resnet18_cifar": 11_173_962,
     "resnet34": 21_797_672,
     "resnet50": 25_557_032,
+    "se_resnet50": 28_088_024,
     "vgg11": 132_863_336,
     "vgg16": 138_357_544,
+    "vit_base": 86_567_656,
+    "vit_small": 22_050_664,
+    "vit_tiny": 5_717_416,
 }
 IN_TORCHVISION = (
     "alexnet",
+    "convnext_tiny",
     "densenet121",
     "googlenet",
     "mobilenet_v2",
@@ -63,6 +70,20 @@ def test_torchvision_counts_the_same(name):
     assert published == PARAMETERS[name]
     model = MODELS[name]()
     assert (model.input_shape, model.output_shape) == ((None, 224, 224, 3), (None, 1000))
+
+
+@pytest.mark.parametrize(
+    ("name", "twin"),
+    [
+        ("se_resnet50", "seresnet50"),
+        ("vit_small", "vit_small_patch16_224"),
+        ("vit_tiny", "vit_tiny_patch16_224"),
+    ],
+)
+def test_timm_counts_the_same(name, twin):
+    with torch.device("meta"):
+        module = timm().create_model(twin)
+    assert sum(p.numel() for p in module.parameters()) == PARAMETERS[name]
 
 
 @pytest.mark.parametrize("name", ["vgg11", "vgg16"])
@@ -103,6 +124,19 @@ def test_bad_arguments_are_named(name):
         build((96, 96, 3), 10, classifier_activation="sofmax")
 
 
+@pytest.mark.parametrize(
+    ("size", "patch"), [((8, 8), 1), ((28, 28), 2), ((32, 48), 4), ((224, 224), 16), ((100, 75), 5)]
+)
+def test_patches_of_small_images(size, patch):
+    model = applications.vit_tiny((*size, 1), 2)
+    assert model.get_layer("patch_embed.proj").patch_size == (patch, patch)
+
+
+def test_patches_that_do_not_fit():
+    with pytest.raises(ValueError, match="vit_tiny: patch_size: expected a divisor of 32 and 32"):
+        applications.vit_tiny((32, 32, 3), patch_size=5)
+
+
 def test_a_model_for_every_name():
     assert set(applications.__all__) > set(MODELS)
     for name, build in MODELS.items():
@@ -132,7 +166,7 @@ def test_names_of_scales():
         applications.lenet(scale="imagenet")
 
 
-@pytest.mark.parametrize("name", ["lenet", "nin", "resnet18_cifar", "gru_classifier"])
+@pytest.mark.parametrize("name", ["lenet", "nin", "resnet18_cifar", "gru_classifier", "vit_tiny"])
 def test_saved_and_loaded(name, tmp_path):
     model = MODELS[name]((20, 24, 3), 5, scale="imagenet", classifier_activation="sigmoid")
     x = np.random.default_rng(0).integers(0, 256, (4, 20, 24, 3), np.uint8)

@@ -387,6 +387,8 @@ def test_config_round_trip():
         layers.MultiHeadAttention(2, 4, 3, dropout=0.1, output_shape=6),
         layers.PatchEmbedding((2, 3), 4, use_bias=False),
         layers.ClassToken("random_normal"),
+        layers.FirstToken(),
+        layers.LayerScale(0.1),
         layers.PositionEmbedding("sinusoidal"),
         layers.SimpleRNN(3, use_bias=False, recurrent_initializer="glorot_normal"),
         layers.LSTM(3, unit_forget_bias=False, return_sequences=True),

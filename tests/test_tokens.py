@@ -45,6 +45,13 @@ def test_class_token():
     assert_exact(got[:, 0], np.repeat(token, 3, 0))
 
 
+def test_first_token():
+    x = floats(3, 5, 7)
+    np.testing.assert_array_equal(layers.FirstToken()(x), x[:, 0])
+    with pytest.raises(ValueError, match=r"FirstToken .*: inputs: expected tokens \(N,T,D\)"):
+        layers.FirstToken()(convlet.Input((8,)))
+
+
 def test_learned_positions():
     layer = layers.PositionEmbedding()
     x = floats(3, 5, 6)

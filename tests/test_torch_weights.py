@@ -12,7 +12,7 @@ from convlet.applications import MODELS, load_torch_weights
 from convlet.applications.blocks import conv_bn, pooled_classifier
 from convlet.applications.resnet import basic, stages
 from reference import floats
-from torch_models import logits, randomized, torchvision
+from torch_models import logits, randomized, timm, torchvision
 from torch_training import assert_trains_alike
 
 
@@ -34,6 +34,7 @@ def assert_same_outputs(model, module, tmp_path, x):
 # (network, torchvision's name of it, side of the images, options of torchvision's)
 FAMILIES = [
     ("alexnet", "alexnet", 224, {}),
+    ("convnext_tiny", "convnext_tiny", 64, {}),
     ("densenet121", "densenet121", 64, {}),
     ("googlenet", "googlenet", 65, {"aux_logits": False, "init_weights": False}),
     ("inception_v3", "inception_v3", 80, {"aux_logits": False, "init_weights": False}),
@@ -53,6 +54,39 @@ def test_networks(name, twin, side, options, tmp_path):
         model = MODELS[name]((side, side, 3), 9, classifier_activation=None)
     x = floats(2, *model.input_shape[1:])
     assert_same_outputs(model, module, tmp_path, x)
+
+
+@pytest.mark.parametrize(
+    ("name", "twin", "side", "options"),
+    [
+        ("convnext_tiny", "convnext_tiny", 64, {}),
+        ("resnet50", "resnet50", 64, {}),
+        ("se_resnet50", "seresnet50", 64, {}),
+        ("vit_tiny", "vit_tiny_patch16_224", 48, {"img_size": 48}),
+        ("vit_small", "vit_small_patch16_224", 32, {"img_size": 32}),
+    ],
+)
+def test_networks_of_timm(name, twin, side, options, tmp_path):
+    torch.manual_seed(0)
+    module = randomized(timm().create_model(twin, num_classes=9, **options))
+    patch = {"patch_size": 16} if name.startswith("vit") else {}
+    model = MODELS[name]((side, side, 3), 9, classifier_activation=None, **patch)
+    assert_same_outputs(model, module, tmp_path, floats(2, side, side, 3))
+
+
+def test_vision_transformer_of_torchvision(tmp_path):
+    torch.manual_seed(0)
+    module = torchvision().models.VisionTransformer(
+        image_size=32,
+        patch_size=16,
+        num_layers=12,
+        num_heads=3,
+        hidden_dim=192,
+        mlp_dim=768,
+        num_classes=9,
+    )
+    model = MODELS["vit_tiny"]((32, 32, 3), 9, patch_size=16, classifier_activation=None)
+    assert_same_outputs(model, randomized(module), tmp_path, floats(2, 32, 32, 3))
 
 
 def small_vgg(name):

@@ -17,6 +17,7 @@ Layers bear the names of the same layers in torchvision (or timm, for what only 
 """
 
 from convlet.applications.alexnet import alexnet
+from convlet.applications.convnext import convnext_tiny
 from convlet.applications.densenet import densenet121
 from convlet.applications.googlenet import googlenet
 from convlet.applications.heads import multi_task
@@ -26,10 +27,12 @@ from convlet.applications.mobilenet import mobilenet_v2
 from convlet.applications.nin import nin
 from convlet.applications.recurrent import gru_classifier, lstm_classifier
 from convlet.applications.resnet import resnet18, resnet18_cifar, resnet34, resnet50
+from convlet.applications.senet import se_resnet50
 from convlet.applications.sizes import SMALLEST
 from convlet.applications.torch_weights import load_torch_weights
 from convlet.applications.tutorial import cifar_cnn, cifar_small, img224, mnist_cnn, small_cnn
 from convlet.applications.vgg import vgg11, vgg16
+from convlet.applications.vit import vit_base, vit_small, vit_tiny
 
 # Every network, by the name that `convlet train --model` takes.
 MODELS = {
@@ -52,7 +55,12 @@ MODELS = {
         resnet50,
         resnet18_cifar,
         densenet121,
+        se_resnet50,
         mobilenet_v2,
+        convnext_tiny,
+        vit_tiny,
+        vit_small,
+        vit_base,
         lstm_classifier,
         gru_classifier,
     )

@@ -5,6 +5,7 @@ SMALLEST = {
     "alexnet": 63,
     "cifar_cnn": 18,
     "cifar_small": 10,
+    "convnext_tiny": 32,
     "densenet121": 29,
     "googlenet": 15,
     "img224": 10,

@@ -31,7 +31,12 @@ MODELS = (
     "resnet50",
     "resnet18_cifar",
     "densenet121",
+    "se_resnet50",
     "mobilenet_v2",
+    "convnext_tiny",
+    "vit_tiny",
+    "vit_small",
+    "vit_base",
     "lstm_classifier",
     "gru_classifier",
 )

@@ -7,6 +7,7 @@ from convlet.layers.convolution import Conv2D, DepthwiseConv2D
 from convlet.layers.core import Dense, Input, InputLayer, Rescaling
 from convlet.layers.dropout import Dropout, SpatialDropout2D, StochasticDepth
 from convlet.layers.input_normalization import Normalization
+from convlet.layers.layer_scale import LayerScale
 from convlet.layers.merging import (
     Add,
     Average,
@@ -54,7 +55,7 @@ from convlet.layers.reshaping import (
     UpSampling2D,
     ZeroPadding2D,
 )
-from convlet.layers.tokens import ClassToken, PatchEmbedding, PositionEmbedding
+from convlet.layers.tokens import ClassToken, FirstToken, PatchEmbedding, PositionEmbedding
 
 # Keras' second names.
 Convolution2D = Conv2D
@@ -80,6 +81,7 @@ __all__ = [
     "DepthwiseConv2D",
     "Dropout",
     "ELU",
+    "FirstToken",
     "Flatten",
     "GRU",
     "GlobalAveragePooling2D",
@@ -93,6 +95,7 @@ __all__ = [
     "InstanceNormalization",
     "Layer",
     "LayerNormalization",
+    "LayerScale",
     "LeakyReLU",
     "MaxPool2D",
     "MaxPooling2D",
@@ -149,6 +152,7 @@ REGISTRY: dict[str, type[Layer]] = {
         DepthwiseConv2D,
         Dropout,
         ELU,
+        FirstToken,
         Flatten,
         GRU,
         GlobalAveragePooling2D,
@@ -158,6 +162,7 @@ REGISTRY: dict[str, type[Layer]] = {
         LSTM,
         InstanceNormalization,
         LayerNormalization,
+        LayerScale,
         LeakyReLU,
         MaxPooling2D,
         MultiHeadAttention,

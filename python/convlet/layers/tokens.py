@@ -111,6 +111,15 @@ class ClassToken(Layer):
         return super().get_config() | {"initializer": initializers.serialize(self.initializer)}
 
 
+class FirstToken(Layer):
+    """The first token, (T, D) -> (D,): what a classifier reads where a ClassToken was put."""
+
+    def lower(self, graph: GraphBuilder, inputs: list[int]) -> list[int]:
+        size = _token_shape(self, [graph.shape(value) for value in inputs])[1]
+        token = graph.node("slice", self, inputs, (), {"axis": 0, "begin": 0, "size": 1})
+        return [graph.node("reshape", self, [token], (), {"shape": [size]})]
+
+
 class PositionEmbedding(Layer):
     """Adds to each token (T, D) a vector of its position, the same for every sample. Weight
     embeddings (T, D).
