@@ -3,15 +3,25 @@
 import gzip
 import importlib
 import io
+import pickle
+import struct
 import tarfile
 from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from convlet.data import open_source
 from convlet.datasets import cifar10, cifar100, digits, fashion_mnist, mnist
+from convlet.datasets.pickled import read_pickle
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    monkeypatch.setenv("CONVLET_OFFLINE", "1")
 
 
 def test_digits_are_the_published_images():
@@ -109,7 +119,8 @@ def test_missing_files_say_what_to_do(name, tmp_path, monkeypatch):
     monkeypatch.setenv("CONVLET_DATA", str(tmp_path))
     module = importlib.import_module(f"convlet.datasets.{name}")
     with pytest.raises(
-        FileNotFoundError, match=r"download .* from https://.* put it there"
+        FileNotFoundError,
+        match=r"download .* from https://.* put it there \(.*failed: CONVLET_OFFLINE is set\)",
     ) as error:
         module.load_data()
     assert str(tmp_path / name) in str(error.value)
@@ -193,6 +204,116 @@ def test_cifar(tmp_path, module, how):
     first, labels = records[module.ARCHIVE.test[0]], len(module.ARCHIVE.label_classes)
     np.testing.assert_array_equal(x_test[1, 2, 5], first[1, labels + 2 * 32 + 5 :: 1024])
     np.testing.assert_array_equal(y_test[:, 0], first[:, labels - 1])
+
+
+def python2_pickle(content: dict) -> bytes:
+    """As Python 2 wrote the published files: texts without encoding, numpy's old names."""
+
+    def text(value: bytes) -> bytes:
+        short = len(value) < 256
+        head = b"U" + bytes([len(value)]) if short else b"T" + struct.pack("<i", len(value))
+        return head + value
+
+    def number(value: int) -> bytes:
+        return b"K" + bytes([value]) if value < 256 else b"M" + struct.pack("<H", value)
+
+    def array(values: np.ndarray) -> bytes:
+        shape = b"".join(number(n) for n in values.shape) + b"\x86"
+        dtype = b"cnumpy\ndtype\n" + text(b"u1") + b"K\0K\1\x87R(K\x03" + text(b"|") + b"NNNJ"
+        dtype += b"\xff\xff\xff\xffJ\xff\xff\xff\xffK\0tb"
+        empty = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\0\x85" + text(b"b")
+        return empty + b"\x87R(K\1" + shape + dtype + b"\x89" + text(values.tobytes()) + b"tb"
+
+    items = b""
+    for key, value in content.items():
+        items += text(key) + b"q\1"
+        if isinstance(value, bytes):
+            items += text(value)
+        elif isinstance(value, list):
+            items += b"](" + b"".join(number(v) for v in value) + b"e"
+        else:
+            items += array(value)
+    return b"\x80\x02}q\0(" + items + b"u."
+
+
+def pickled_files(module, write) -> dict[str, bytes]:
+    files = {}
+    for name, records in cifar_files(module).items():
+        content = {b"batch_label": b"x" * 300}
+        for i, key in enumerate(module.ARCHIVE.label_keys):
+            content[key] = records[:, i].tolist()
+        content[b"data"] = records[:, len(module.ARCHIVE.label_keys) :]
+        files[name.removesuffix(".bin")] = write(content)
+    return files
+
+
+@pytest.mark.parametrize("how", ["archive", "folder with the archive", "folder of files"])
+@pytest.mark.parametrize("write", [python2_pickle, lambda c: pickle.dumps(c, 2), pickle.dumps])
+@pytest.mark.parametrize("module", [cifar10, cifar100])
+def test_the_python_version_of_cifar(tmp_path, module, write, how):
+    files = pickled_files(module, write)
+    archive = tmp_path / module.ARCHIVE.url.rsplit("/", 1)[1].replace("binary", "python")
+    if how == "folder of files":
+        (tmp_path / "batches").mkdir()
+        for name, data in files.items():
+            (tmp_path / "batches" / name).write_bytes(data)
+    else:
+        write_tar(archive, files)
+    found = module.load_data(path=archive if how == "archive" else tmp_path)
+    other = tmp_path / "binary"
+    other.mkdir()
+    for name, records in cifar_files(module).items():
+        (other / name).write_bytes(records.tobytes())
+    for part, expected in zip(found, module.load_data(path=other), strict=True):
+        np.testing.assert_array_equal(part[0], expected[0])
+        np.testing.assert_array_equal(part[1], expected[1])
+
+
+class Command:
+    """What a hostile pickle does."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+def test_pickles_are_never_run(tmp_path):
+    victim = tmp_path / "victim"
+    for evil in (Command(str(victim)), {b"data": Command(str(victim))}):
+        for protocol in (0, 2, 4):
+            data = pickle.dumps(evil, protocol)
+            with pytest.raises(ValueError, match=r"x\.bin: not a plain pickle: it (calls|uses)"):
+                read_pickle(data, tmp_path / "x.bin")
+    assert not victim.exists()
+
+
+@settings(max_examples=200)
+@given(st.binary(max_size=200), st.integers(0, 5000), st.integers(0, 255))
+def test_broken_pickles_are_one_kind_of_error(junk, position, value):
+    whole = bytearray(next(iter(pickled_files(cifar10, python2_pickle).values())))
+    whole[position % len(whole)] = value
+    for data in (junk, bytes(whole), bytes(whole[: position % len(whole)])):
+        try:
+            read_pickle(data, Path("x"))
+        except ValueError as error:
+            assert str(error).startswith("x: ")
+
+
+def test_wrong_python_files_are_named(tmp_path):
+    files = pickled_files(cifar10, python2_pickle)
+    for wrong in (
+        {b"labels": [1, 2]},
+        {b"labels": [1], b"data": np.zeros((2, 3072), np.uint8)},
+        {b"labels": [1, 300], b"data": np.zeros((2, 3072), np.uint8)},
+        {b"labels": [1, 2], b"data": b"text"},
+    ):
+        write_tar(
+            tmp_path / "cifar-10-python.tar.gz", files | {"test_batch": python2_pickle(wrong)}
+        )
+        with pytest.raises(ValueError, match="test_batch: not a file of cifar10"):
+            cifar10.load_data(tmp_path)
 
 
 def test_cifar100_coarse(tmp_path):

@@ -16,7 +16,8 @@ from PIL import Image
 
 import convlet
 from convlet import layers
-from convlet.data import ImageDataset, Preprocessing, open_source
+from convlet.data import Augmentation, ImageDataset, Preprocessing, open_source
+from convlet.data.sampling import shuffled
 from convlet.utils import image_dataset_from_directory
 from pictures import pixels, write_images
 
@@ -374,6 +375,26 @@ def test_an_array_larger_than_memory_is_not_loaded(tmp_path):
     """
     grown = float(run(code, str(tmp_path / "x.bin")))
     assert grown < 40
+
+
+def test_augmentation(folder):
+    data = from_directory(folder, image_size=(12, 16), seed=5)
+    augmentation = Augmentation(flip="horizontal", crop=(6, 8), brightness=0.2)
+    augmented = data.augment(augmentation)
+    assert augmented.example.shape == (0, 6, 8, 3)
+    x, y = columns(augmented)
+    order = shuffled(23, 5, 0)
+    whole = data.preprocessing.batch([data.file_paths[i] for i in order])
+    np.testing.assert_array_equal(x, augmentation(whole, order, 0, 5))
+    np.testing.assert_array_equal(y, data.labels[order])
+    net = model()
+    with pytest.raises(ValueError, match=r"crops \(12, 16, 3\) to \(6, 8, 3\): set model.preproc"):
+        net.fit(augmented, verbose=0)
+    net.preprocessing = SMALL
+    net.fit(augmented, validation_data=from_directory(folder), epochs=2, verbose=0)
+    assert net.preprocessing == SMALL
+    with pytest.raises(ValueError, match="crop"):
+        data.augment(Augmentation(crop=(13, 8)))
 
 
 # Broken images

@@ -90,3 +90,20 @@ def test_balanced_class_weight_needs_labels():
         net.fit(x, y, class_weight="even", verbose=0)
     with pytest.raises(ValueError, match="'balanced': expected class labels in y, or an ImageD"):
         net.fit([(x, y)].__iter__(), class_weight="balanced", verbose=0)
+
+
+def test_augmented_batches_of_a_sampler():
+    x, sampler = pixels(100, 6, 6, 1), BalancedSampler(LABELS, seed=3)
+    augmentation = convlet.data.Augmentation(shift=0.4)
+    batches = augmentation.flow(x, LABELS, 32, seed=5, sampler=sampler)
+    assert len(batches) == 4
+    images, labels = (np.concatenate(part) for part in zip(*batches, strict=True))
+    drawn = BalancedSampler(LABELS, seed=3).epoch(0)
+    np.testing.assert_array_equal(labels, LABELS[drawn])
+    # An image that is drawn several times is not changed in the same way each time.
+    often = np.flatnonzero(drawn == np.bincount(drawn).argmax())
+    assert len(often) > 3
+    assert len({images[i].tobytes() for i in often}) > 1
+    np.testing.assert_array_equal(
+        images[:32], next(iter(augmentation.flow(x, LABELS, 32, seed=5, sampler=sampler)))[0]
+    )

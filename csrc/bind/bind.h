@@ -17,6 +17,7 @@ void bind_augment(pybind11::module_& module);        // augmentation of images
 void bind_loss(pybind11::module_& module);           // softmax cross-entropy, elementwise losses
 void bind_normalization(pybind11::module_& module);  // batch, layer and group normalization
 void bind_optimizer(pybind11::module_& module);      // one update
+void bind_image(pybind11::module_& module);          // what the loader does to images
 void bind_plan(pybind11::module_& module);           // Graph, State, Plan
 
 // ValueError that begins with `what` unless this build has a device of that name.

@@ -87,5 +87,6 @@ PYBIND11_MODULE(_core, module) {
   bind_loss(module);
   bind_normalization(module);
   bind_optimizer(module);
+  bind_image(module);
   bind_plan(module);
 }

@@ -33,6 +33,7 @@
 #include "cpu/reduction.h"
 #include "cpu/rows.h"
 #include "cpu/augment.h"
+#include "cpu/resize.h"
 // clang-format on
 
 namespace convlet::CONVLET_ISA {
@@ -118,6 +119,8 @@ constexpr Kernels kTable = {
     augment_workspace,
     augment,
     first_non_finite,
+    resize_workspace,
+    resize_bilinear,
     fma_peak,
 };
 

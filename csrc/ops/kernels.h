@@ -24,6 +24,7 @@
 #include "ops/pool2d.h"
 #include "ops/recurrent.h"
 #include "ops/reduce.h"
+#include "ops/resize.h"
 #include "ops/softmax.h"
 #include "ops/softmax_cross_entropy.h"
 #include "ops/unary.h"
@@ -266,6 +267,11 @@ struct Kernels {
 
   // The index of the first element that is NaN or infinite, or -1.
   void (*first_non_finite)(Context&, std::int64_t n, const float* x, std::int64_t* out);
+
+  // resize.h, on the calling thread: loaders call it on many.
+  std::size_t (*resize_workspace)(const ResizeShape&);
+  void (*resize_bilinear)(const ResizeShape&, const std::uint8_t* x, void* workspace,
+                          std::uint8_t* y);
 
   // For benchmarks: `count` pieces of multiply-adds in registers alone (about 1/20 ms each);
   // returns how many float operations that was. The fastest that any kernel of this table can be.

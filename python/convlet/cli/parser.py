@@ -41,6 +41,7 @@ MODELS = (
     "gru_classifier",
 )
 OPTIMIZERS = ("adam", "adamw", "rmsprop", "sgd")
+BALANCES = ("none", "weight", "sample")
 DEVICES = ("auto", "cpu", "cuda")
 
 
@@ -97,6 +98,18 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="share of the training images that chooses the best epoch (default: 0.1)",
     )
     train.add_argument(
+        "--balance",
+        choices=BALANCES,
+        help="make uneven classes count alike: weight their losses, or draw each equally often "
+        "(default: none)",
+    )
+    train.add_argument(
+        "--folds",
+        type=_folds,
+        metavar="K",
+        help="train K times, each with another share held out, and report mean and spread",
+    )
+    train.add_argument(
         "--resume",
         action="store_true",
         help="go on where the latest run on DATA (or the run in --out) stopped",
@@ -149,6 +162,7 @@ def _checked(kind: Callable[[str], float], valid: Callable[[float], bool], what:
 
 
 _count = _checked(int, lambda n: 1 <= n < 2**31, "a whole number of at least 1")
+_folds = _checked(int, lambda n: 2 <= n < 2**31, "a whole number of at least 2")
 _seed = _checked(int, lambda n: 0 <= n < 2**31, "a whole number of at least 0")
 _positive = _checked(float, lambda x: 0 < x < float("inf"), "a number above 0")
 _share = _checked(float, lambda x: 0 <= x < 1, "a share of at least 0 and below 1")

@@ -28,6 +28,7 @@ class Settings:
     seed: int = 0
     val_split: float = 0.1
     augment: str = "default"
+    balance: str = "none"
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,16 @@ from convlet.callbacks import Callback
 from convlet.cli.augment import parse_augmentation
 from convlet.cli.measure import accuracy_line, details, predicted_classes
 from convlet.cli.run_folder import METRICS, RunFolder, Sample, Settings, write_whole
-from convlet.data import Augmentation, Preprocessing, Source, assign_parts, open_source
+from convlet.data import (
+    Augmentation,
+    BalancedSampler,
+    Preprocessing,
+    Source,
+    assign_parts,
+    balanced_weights,
+    open_source,
+)
+from convlet.data.sampling import imbalance
 from convlet.models import load_model
 from convlet.optimizers import schedules
 from convlet.utils import set_random_seed
@@ -65,25 +74,30 @@ class Job:
 def run(options: Namespace) -> None:
     """Train a model on DATA, keep everything in a run folder, measure it on held-out images."""
     source = open_source(options.data)
+    if options.folds is not None:
+        from convlet.cli.folds import run_folds
+
+        run_folds(options, source)
+        return
     folder = RunFolder.latest(options.out, source.name) if options.resume else None
-    job = _prepare(options, source, folder)
-    print("\n".join(_description(job)))
+    job = prepare(options, source, folder)
+    print("\n".join(description(job)))
     if folder is not None and folder.read_split() != job.samples:
         raise ValueError(f"{job.data}: has changed since {folder.path} began; start a new run")
     if folder is not None and folder.last.is_file():
         model = load_model(folder.last)
     else:
-        model = _new_model(job)
+        model = new_model(job)
     if folder is None:
-        folder = _new_folder(options.out, job)
+        folder = new_folder(options.out, job)
     print(f"run folder: {folder.path}")
-    _fit(model, job, folder)
-    lines = _result(job, folder)
+    train_epochs(model, job, folder)
+    lines = result(job, folder)
     write_whole(folder.summary_file, "\n".join(lines) + "\n")
     print("\n".join(lines))
 
 
-def _prepare(options: Namespace, source: Source, folder: RunFolder | None) -> Job:
+def prepare(options: Namespace, source: Source, folder: RunFolder | None) -> Job:
     """The job that the options ask for, or the one that `folder` began."""
     if folder is None:
         settings = Settings(**_given(options))
@@ -110,11 +124,16 @@ def _prepare(options: Namespace, source: Source, folder: RunFolder | None) -> Jo
         seed=settings.seed,
     )
     _check_classes(source, parts)
-    samples = [
+    samples = record(source, parts, digests)
+    return Job(str(options.data), source, settings, preprocessing, augmentation, x, parts, samples)
+
+
+def record(source: Source, parts: NDArray[np.str_], digests: list[str]) -> list[Sample]:
+    """What split.csv says."""
+    return [
         Sample(name, source.class_names[label], str(part), digest)
         for name, label, part, digest in zip(source.ids, source.labels, parts, digests, strict=True)
     ]
-    return Job(str(options.data), source, settings, preprocessing, augmentation, x, parts, samples)
 
 
 def _large_enough(preprocessing: Preprocessing, settings: Settings) -> Preprocessing:
@@ -145,7 +164,7 @@ def _check_classes(source: Source, parts: NDArray[np.str_]) -> None:
             )
 
 
-def _description(job: Job) -> list[str]:
+def description(job: Job) -> list[str]:
     source, names = job.source, job.source.class_names
     height, width, channels = job.preprocessing.input_shape
     lines = [
@@ -157,6 +176,9 @@ def _description(job: Job) -> list[str]:
     ]
     if left_out := job.count("left out"):
         lines.append(f"{left_out} held-out images are left out: they are also trained on")
+    if uneven := imbalance(source.labels[job.parts == "train"], names):
+        done = {"none": "; --balance evens them out", "weight": "; their losses are weighted"}
+        lines.append(uneven + done.get(job.settings.balance, "; each is drawn equally often"))
     return lines + source.left_out()
 
 
@@ -167,7 +189,7 @@ def _changes(augmentation: Augmentation) -> str:
     return f"each image changes at random: {', '.join(changes)}"
 
 
-def _new_model(job: Job) -> Any:
+def new_model(job: Job) -> Any:
     settings = job.settings
     set_random_seed(settings.seed)
     build = getattr(applications, settings.model)
@@ -185,7 +207,7 @@ def _new_model(job: Job) -> Any:
     return model
 
 
-def _new_folder(out: str | None, job: Job) -> RunFolder:
+def new_folder(out: str | None, job: Job) -> RunFolder:
     folder = RunFolder.create(out, job.source.name)
     folder.write_split(job.samples)
     _show_augmentation(job, folder)
@@ -211,13 +233,17 @@ def _show_augmentation(job: Job, folder: RunFolder) -> None:
     )
 
 
-def _fit(model: Any, job: Job, folder: RunFolder) -> None:
+def train_epochs(model: Any, job: Job, folder: RunFolder) -> None:
     """Train the epochs that are still to do."""
     settings = job.settings
     done = model.optimizer.iterations // job.steps_per_epoch
     record = _Record(folder, folder.read_metrics()[:done])
     x, y = job.part("train")
-    batches = job.augmentation.flow(x, y, settings.batch_size, seed=settings.seed, epoch=done)
+    sampler = BalancedSampler(y, settings.seed) if settings.balance == "sample" else None
+    weights = balanced_weights(y, len(job.source.class_names))
+    batches = job.augmentation.flow(
+        x, y, settings.batch_size, seed=settings.seed, epoch=done, sampler=sampler
+    )
     try:
         model.fit(
             batches,
@@ -225,6 +251,7 @@ def _fit(model: Any, job: Job, folder: RunFolder) -> None:
             initial_epoch=done,
             validation_data=job.part("val") if job.count("val") else None,
             validation_batch_size=VALIDATION_BATCH,
+            class_weight=weights if settings.balance == "weight" else None,
             callbacks=[record],
         )
     except KeyboardInterrupt:
@@ -262,9 +289,9 @@ def _best_epoch(rows: list[dict[str, float]]) -> int:
     return int(min(rows, key=lambda row: row["val_loss"])["epoch"])
 
 
-def _result(job: Job, folder: RunFolder) -> list[str]:
+def result(job: Job, folder: RunFolder) -> list[str]:
     """What summary.txt says: the best epoch's model on images that had no part in making it."""
-    lines = []
+    lines: list[str] = []
     part, what = ("test", "held-out") if job.count("test") else ("val", "validation")
     if job.count(part):
         x, labels = job.part(part)

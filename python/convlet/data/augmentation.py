@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from convlet import _core
 from convlet.data.pipeline import Buffers
+from convlet.data.sampling import BalancedSampler
 from convlet.utils.seeds import generator
 
 Number = int | float
@@ -255,9 +256,12 @@ class Augmentation:
         shuffle: bool = True,
         seed: int = 0,
         epoch: int = 0,
+        sampler: BalancedSampler | None = None,
     ) -> AugmentedBatches:
         """Batches for fit from arrays in memory: `model.fit(augmentation.flow(x, y))`."""
-        return AugmentedBatches(self, x, y, batch_size, shuffle=shuffle, seed=seed, epoch=epoch)
+        return AugmentedBatches(
+            self, x, y, batch_size, shuffle=shuffle, seed=seed, epoch=epoch, sampler=sampler
+        )
 
     def contact_sheet(
         self,
@@ -282,8 +286,9 @@ class AugmentedBatches:
     """Batches (x, y) for fit. Every pass gives each image once, augmented, in a new order.
 
     x: (N,H,W,C) uint8 or float. y: (N,...). seed, epoch: decide order and changes; `epoch` counts
-    the passes, so that a training that is resumed goes on as it would have. A batch's memory is
-    used again once nothing refers to it.
+    the passes, so that a training that is resumed goes on as it would have. sampler: draws the
+    images of a pass in place of each image once; one that is drawn again is changed anew. A batch's
+    memory is used again once nothing refers to it.
     """
 
     def __init__(
@@ -296,6 +301,7 @@ class AugmentedBatches:
         shuffle: bool = True,
         seed: int = 0,
         epoch: int = 0,
+        sampler: BalancedSampler | None = None,
     ) -> None:
         x = np.asarray(x)
         self.x = x if x.dtype == np.uint8 else np.ascontiguousarray(x, np.float32)
@@ -310,26 +316,34 @@ class AugmentedBatches:
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise ValueError(f"Augmentation: batch_size: expected at least 1, got {batch_size!r}")
         self.augmentation, self.batch_size, self.shuffle = augmentation, batch_size, shuffle
-        self.seed, self.epoch = seed, epoch
+        self.seed, self.epoch, self.sampler = seed, epoch, sampler
         self._sample = augmentation.output_shape(self.x.shape[1:])
         self._buffers = Buffers(KEPT_BATCHES)
 
     def __len__(self) -> int:
-        return -(-len(self.y) // self.batch_size)
+        count = len(self.y) if self.sampler is None else len(self.sampler)
+        return -(-count // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[NDArray[np.float32], NDArray[Any]]]:
         epoch = self.epoch
         self.epoch += 1
-        count = len(self.y)
-        order = np.arange(count, dtype=np.int64)
-        if self.shuffle:
-            order = generator(self.seed, epoch).permutation(count)
-        for begin in range(0, count, self.batch_size):
-            rows = order[begin : begin + self.batch_size]
+        order = self._order(epoch)
+        # By their index the augmentation knows images; one that comes twice is to change twice.
+        indices = order if self.sampler is None else np.arange(len(order), dtype=np.int64)
+        for begin in range(0, len(order), self.batch_size):
+            chosen = slice(begin, begin + self.batch_size)
+            rows = order[chosen]
             out = self._buffers.array((len(rows), *self._sample), np.float32)
-            self.augmentation(self.x, None, epoch, self.seed, rows=rows, out=out)
+            self.augmentation(self.x, indices[chosen], epoch, self.seed, rows=rows, out=out)
             yield out, self.y[rows]
             del out
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        if self.sampler is not None:
+            return self.sampler.epoch(epoch)
+        if self.shuffle:
+            return generator(self.seed, epoch).permutation(len(self.y))
+        return np.arange(len(self.y), dtype=np.int64)
 
 
 def _expected(name: str, what: str, got: Any) -> ValueError:

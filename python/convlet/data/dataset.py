@@ -143,18 +143,14 @@ class ImageDataset:
     @property
     def example(self) -> NDArray[Any]:
         """An empty batch x, which shows shape and dtype."""
-        dtype = (
-            np.uint8
-            if self._augmentation is None and self.preprocessing.scale == 1.0
-            else np.float32
-        )
-        return np.empty((0, *self._sample_shape), dtype)
+        plain = self._augmentation is None and self.preprocessing.scale == 1.0
+        return np.empty((0, *self._shape), np.uint8 if plain else np.float32)
 
     @property
-    def _sample_shape(self) -> tuple[int, int, int]:
-        """(H,W,C) of an image in x: an augmentation may crop."""
-        cropped = getattr(self._augmentation, "output_shape", None)
-        return self._reader.shape if cropped is None else cropped(self._reader.shape)
+    def _shape(self) -> tuple[int, int, int]:
+        """(H,W,C) of a batch's images."""
+        changed = getattr(self._augmentation, "output_shape", None)
+        return self._reader.shape if changed is None else changed(self._reader.shape)
 
     def _readable(self) -> NDArray[np.int64]:
         broken = self._reader.broken
@@ -184,10 +180,15 @@ class ImageDataset:
         return self._with(_reader=reader)
 
     def augment(self, augmentation: Augment | None) -> ImageDataset:
-        """Changes each batch by `augmentation(x, indices, epoch, seed, out=)`: uint8 (n,H,W,C) and
-        the images' indices (n,) in, float32 out; see convlet.data.Augmentation, whose crop decides
-        the shape of x."""
-        return self._with(_augmentation=augmentation)
+        """Changes each batch by a convlet.data.Augmentation, or anything that is called alike:
+        augmentation(x, indices, epoch, seed, out=) with uint8 x (n,H,W,C) and the images' indices
+        (n,) writes float32 `out`, of augmentation.output_shape((H,W,C)) if there is one.
+
+        Raises ValueError when the images are too small for it.
+        """
+        augmented = self._with(_augmentation=augmentation)
+        _ = augmented.example
+        return augmented
 
     def prefetch(self, buffer_size: int | None = None) -> ImageDataset:
         """How many batches may be ready ahead of the one in use (2 at first, or for None)."""
@@ -265,8 +266,7 @@ class ImageDataset:
         if augmentation is None:
             return None
         return Change(
-            lambda x, rows, out: augmentation(x, rows, epoch, self.seed, out=out),
-            self._sample_shape,
+            lambda x, rows, out: augmentation(x, rows, epoch, self.seed, out=out), self._shape
         )
 
     def _order(self, epoch: int) -> NDArray[np.int64]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -46,8 +47,8 @@ def read_header(path: str | Path) -> tuple[tuple[int, int], bool]:
     return ((width, height) if turned else (height, width)), not grey
 
 
-def decode(data: bytes, name: str, at_least: tuple[int, int] | None = None) -> Image:
-    """Decode the bytes of an image file into an upright Pillow image of mode "L" or "RGB".
+def decode(data: bytes, name: str, at_least: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+    """Decode the bytes of an image file into upright pixels: grey (h,w,1) or RGB (h,w,3).
 
     EXIF orientation is applied. Palettes become RGB, CMYK becomes RGB, 16-bit grey is mapped from
     0..65535 to 0..255, transparency is laid over white, and of an animation the first frame is
@@ -70,9 +71,22 @@ def decode(data: bytes, name: str, at_least: tuple[int, int] | None = None) -> I
                 if parts > 1:
                     image.draft(None, (image.width // parts, image.height // parts))
             image.load()
-            return eight_bit(ImageOps.exif_transpose(image), name)
+            return as_pixels(eight_bit(ImageOps.exif_transpose(image), name))
     except Exception as error:  # a broken file can make a decoder raise anything
         raise _explained(error, name) from error
+
+
+def as_pixels(image: Image) -> NDArray[np.uint8]:
+    """(h,w,1) of an "L" image, (h,w,3) of an "RGB" one."""
+    pixels = np.asarray(image)
+    return pixels[:, :, None] if pixels.ndim == 2 else pixels
+
+
+def as_image(pixels: NDArray[np.uint8]) -> Image:
+    """The "L" or "RGB" image of (h,w,1) or (h,w,3)."""
+    from PIL import Image
+
+    return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
 
 
 def _parts(image: Image, at_least: tuple[int, int]) -> int:
@@ -91,11 +105,9 @@ def _divided(size: tuple[int, int], parts: int) -> tuple[int, int]:
     return -(-size[0] // parts), -(-size[1] // parts)
 
 
-def _decode_jpeg(data: bytes, image: Image, parts: int) -> Image | None:
+def _decode_jpeg(data: bytes, image: Image, parts: int) -> NDArray[np.uint8] | None:
     """By simplejpeg, not yet turned; None where Pillow is to decide: simplejpeg is not installed,
     or it objects to the file."""
-    from PIL import Image as pillow
-
     decoder = _simplejpeg()
     if decoder is None or image.mode not in ("L", "RGB"):
         return None
@@ -106,9 +118,7 @@ def _decode_jpeg(data: bytes, image: Image, parts: int) -> Image | None:
         )
     except ValueError:
         return None
-    if pixels.shape[:2] != (height, width):
-        return None
-    return pillow.fromarray(pixels[:, :, 0] if image.mode == "L" else pixels)
+    return pixels if pixels.shape[:2] == (height, width) else None
 
 
 @cache
@@ -120,20 +130,14 @@ def _simplejpeg() -> Any:
     return simplejpeg
 
 
-def _turned(image: Image, orientation: int) -> Image:
-    from PIL import Image
-
-    turn = Image.Transpose
-    turns = {
-        2: turn.FLIP_LEFT_RIGHT,
-        3: turn.ROTATE_180,
-        4: turn.FLIP_TOP_BOTTOM,
-        5: turn.TRANSPOSE,
-        6: turn.ROTATE_270,
-        7: turn.TRANSVERSE,
-        8: turn.ROTATE_90,
-    }
-    return image.transpose(turns[orientation]) if orientation in turns else image
+def _turned(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return pixels
 
 
 def _open(file: str | Path | io.BytesIO, name: str) -> Image:

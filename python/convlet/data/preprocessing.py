@@ -102,7 +102,7 @@ class Preprocessing:
 
     def pixels(self, image: str | PathLike[str] | Image | NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The uint8 pixels (H, W, C) before `scale`."""
-        from convlet.data.image import eight_bit
+        from convlet.data.image import as_pixels, eight_bit
 
         if isinstance(image, str | PathLike):
             try:
@@ -112,9 +112,11 @@ class Preprocessing:
             return self.decoded(data, str(image))
         if isinstance(image, np.ndarray):
             return self._from_array(image)
-        return self.from_pillow(eight_bit(image, "image"))
+        return self.fitted(as_pixels(eight_bit(image, "image")))
 
-    def decoded(self, data: bytes, name: str) -> NDArray[np.uint8]:
+    def decoded(
+        self, data: bytes, name: str, out: NDArray[np.uint8] | None = None
+    ) -> NDArray[np.uint8]:
         """uint8 pixels (H, W, C) from the bytes of an image file; `name` stands in its errors.
 
         Raises ValueError that names the file when it cannot be decoded.
@@ -123,33 +125,58 @@ class Preprocessing:
 
         enough = (SCALED_DECODING_MARGIN * self.size[0], SCALED_DECODING_MARGIN * self.size[1])
         at_least = None if self.interpolation == "nearest" else enough
-        return self.from_pillow(decode(data, name, at_least))
+        return self.fitted(decode(data, name, at_least), out)
 
-    def from_pillow(self, image: Image) -> NDArray[np.uint8]:
-        """uint8 pixels (H, W, C) of a Pillow image of mode "L" or "RGB"."""
-        from PIL import Image as pillow
-        from PIL import ImageOps
+    def fitted(
+        self, pixels: NDArray[np.uint8], out: NDArray[np.uint8] | None = None
+    ) -> NDArray[np.uint8]:
+        """uint8 pixels (H, W, C) from pixels (h, w, 1 or 3): colour, then size.
 
-        height, width = self.size
-        image = image.convert("L" if self.color_mode == "grayscale" else "RGB")
-        if image.size != (width, height):
-            method = pillow.Resampling[INTERPOLATIONS[self.interpolation]]
-            if self.resize == "crop":
-                image = ImageOps.fit(image, (width, height), method)
-            elif self.resize == "pad":
-                ratio = min(width / image.width, height / image.height)
-                inner = (max(1, round(image.width * ratio)), max(1, round(image.height * ratio)))
-                whole = pillow.new(image.mode, (width, height))
-                corner = ((width - inner[0]) // 2, (height - inner[1]) // 2)
-                whole.paste(image.resize(inner, method), corner)
-                image = whole
-            else:
-                image = image.resize((width, height), method)
-        return np.array(image, dtype=np.uint8).reshape(self.input_shape)
+        out: C-contiguous (H, W, C) to write to; None for a new array.
+        """
+        if out is None:
+            out = np.empty(self.input_shape, np.uint8)
+        pixels = _in_color(pixels, out.shape[2])
+        size, inner = pixels.shape[:2], self.size
+        if self.resize == "crop" and size != inner:
+            self._crop(pixels, out)
+        elif self.resize == "pad" and size != inner:
+            ratio = min(inner[0] / size[0], inner[1] / size[1])
+            height, width = (max(1, round(n * ratio)) for n in size)
+            top, left = (inner[0] - height) // 2, (inner[1] - width) // 2
+            whole = np.empty((height, width, out.shape[2]), np.uint8)
+            self._stretch(pixels, whole)
+            out[...] = 0
+            out[top : top + height, left : left + width] = whole
+        else:
+            self._stretch(pixels, out)
+        return out
 
-    def _from_array(self, pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    def _stretch(self, pixels: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
         from PIL import Image
 
+        from convlet import _core
+        from convlet.data.image import as_image, as_pixels
+
+        height, width = out.shape[:2]
+        if pixels.shape == out.shape:
+            out[...] = pixels
+        elif self.interpolation == "bilinear":
+            _core.resize_bilinear(pixels, out)
+        else:
+            method = Image.Resampling[INTERPOLATIONS[self.interpolation]]
+            out[...] = as_pixels(as_image(pixels).resize((width, height), method))
+
+    def _crop(self, pixels: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
+        from PIL import Image, ImageOps
+
+        from convlet.data.image import as_image, as_pixels
+
+        method = Image.Resampling[INTERPOLATIONS[self.interpolation]]
+        size = (self.size[1], self.size[0])
+        out[...] = as_pixels(ImageOps.fit(as_image(pixels), size, method))
+
+    def _from_array(self, pixels: NDArray[Any]) -> NDArray[np.uint8]:
         if pixels.dtype != np.uint8:
             raise TypeError(
                 f"image: expected uint8 pixels 0..255, got {pixels.dtype}; arrays that already are "
@@ -161,11 +188,7 @@ class Preprocessing:
             raise ValueError(
                 f"image: expected pixels (height, width[, 1 or 3]), got shape {pixels.shape}"
             )
-        if pixels.shape == self.input_shape:
-            return pixels
-        return self.from_pillow(
-            Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
-        )
+        return pixels if pixels.shape == self.input_shape else self.fitted(pixels)
 
     def scaled(self, pixels: NDArray[np.uint8]) -> NDArray[Any]:
         """Pixels with `scale` applied: uint8 as they are when it is 1, else float32."""
@@ -190,3 +213,11 @@ class Preprocessing:
                 f"Preprocessing: expected a config with {', '.join(sorted(names))}, got {config!r}"
             )
         return cls(**config)
+
+
+def _in_color(pixels: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
+    from convlet.data.image import as_image, as_pixels
+
+    if pixels.shape[2] == channels:
+        return pixels
+    return as_pixels(as_image(pixels).convert("L" if channels == 1 else "RGB"))

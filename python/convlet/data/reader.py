@@ -80,7 +80,7 @@ class ImageReader:
         path = self.images[index]
         data = read_bytes(path)
         try:
-            out[...] = self.preprocessing.decoded(data, printable(path))
+            self.preprocessing.decoded(data, printable(path), out)
         except ValueError:
             if self.cache is not None:
                 self.cache.put_broken(index)

@@ -160,7 +160,7 @@ class Source:
         def read(i: int) -> tuple[str, str]:
             try:
                 data = read_bytes(self.images[i])
-                pixels[i] = preprocessing.decoded(data, printable(self.images[i]))
+                preprocessing.decoded(data, printable(self.images[i]), pixels[i])
                 return _digest(data), ""
             except (ValueError, OSError) as error:
                 return "", str(error)

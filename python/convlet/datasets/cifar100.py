@@ -20,9 +20,11 @@ CLASS_NAMES = _NAMES.split()
 ARCHIVE = CifarArchive(
     name="cifar100",
     url="https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",
+    md5="03b5dce01913d631647c71ecec9e9cb8",
     train=("train.bin",),
     test=("test.bin",),
     label_classes=(20, 100),
+    label_keys=(b"coarse_labels", b"fine_labels"),
 )
 LABEL_BYTES = {"coarse": 0, "fine": 1}
 
@@ -30,9 +32,12 @@ LABEL_BYTES = {"coarse": 0, "fine": 1}
 def load_data(label_mode: str = "fine", path: str | PathLike[str] | None = None) -> Parts:
     """((x_train, y_train), (x_test, y_test)): x uint8 (N,32,32,3) in 0..255, y uint8 (N,1).
 
-    label_mode: "fine" (100 classes) or "coarse" (20 groups). path: the published
-    cifar-100-binary.tar.gz, or the folder with it or with its .bin files; None looks in
-    $CONVLET_DATA/cifar100, by default ~/.convlet/datasets/cifar100.
+    label_mode: "fine" (100 classes) or "coarse" (20 groups).
+    path: the published cifar-100-binary.tar.gz or cifar-100-python.tar.gz, or the
+    folder with it or with its files.
+    None looks in $CONVLET_DATA/cifar100, by default ~/.convlet/datasets/cifar100, and
+    fetches there what is missing, with its checksum ($CONVLET_OFFLINE forbids that, $CONVLET_MIRROR
+    is another place to fetch from).
     Raises FileNotFoundError that says what to download and where to put it, ValueError that names a
     broken file or another label_mode.
     """

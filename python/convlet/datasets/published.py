@@ -1,4 +1,4 @@
-"""Read the published files of MNIST and CIFAR: find them, bound them, check them."""
+"""Read the published files of MNIST and CIFAR: find or fetch them, bound them, check them."""
 
 from __future__ import annotations
 
@@ -28,15 +28,22 @@ def folder_of(name: str) -> Path:
 # MNIST's IDX files: big-endian magic (type 8 = uint8, rank), one size per axis, then the values.
 
 
-def load_idx(name: str, url: str, path: str | PathLike[str] | None) -> Parts:
-    """The four IDX files of MNIST or Fashion-MNIST. Errors as in their `load_data`."""
+def load_idx(
+    name: str, url: str, md5: tuple[str, str, str, str], path: str | PathLike[str] | None
+) -> Parts:
+    """The four IDX files of MNIST or Fashion-MNIST; md5: of their .gz. Errors as in their
+    `load_data`."""
     folder = Path(path) if path is not None else folder_of(name)
     names = [
-        f"{part}-{kind}" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")
+        f"{part}-{kind}-ubyte"
+        for part in ("train", "t10k")
+        for kind in ("images-idx3", "labels-idx1")
     ]
-    files = [_packed_or_plain(folder, f"{n}-ubyte") for n in names]
-    if missing := [f"{n}-ubyte.gz" for n, file in zip(names, files, strict=True) if file is None]:
-        raise FileNotFoundError(_what_to_do(name, ", ".join(missing), url, folder))
+    files = [_packed_or_plain(folder, n) for n in names]
+    if missing := [i for i, file in enumerate(files) if file is None]:
+        for i in missing:
+            file = f"{url}{names[i]}.gz"
+            files[i] = _fetched(name, file, md5[i], folder, path is None)
     x_train, y_train, x_test, y_test = (
         _read_idx(file, rank) for file, rank in zip(files, (3, 1, 3, 1), strict=True)
     )
@@ -77,13 +84,17 @@ def _read_idx(path: Path, rank: int) -> NDArray[np.uint8]:
 
 @dataclass(frozen=True)
 class CifarArchive:
-    """name, where it is published, the files of each part, and the classes of each label byte."""
+    """name, where the binary version is published with which MD5, the files of each part, and the
+    classes of each label byte. The python version's files have the same names without .bin, and its
+    labels the names in label_keys."""
 
     name: str
     url: str
+    md5: str
     train: tuple[str, ...]
     test: tuple[str, ...]
     label_classes: tuple[int, ...]
+    label_keys: tuple[bytes, ...]
 
 
 def load_cifar(
@@ -91,19 +102,17 @@ def load_cifar(
 ) -> Parts:
     """CIFAR-10 or CIFAR-100 from its .tar.gz or its .bin files. Errors as in their `load_data`."""
     place = Path(path) if path is not None else folder_of(archive.name)
-    packed = place / archive.url.rsplit("/", 1)[1] if place.is_dir() else place
+    name = archive.url.rsplit("/", 1)[1]
     names = archive.train + archive.test
-    limit = MAX_SAMPLES * (CIFAR_PIXELS + len(archive.label_classes))
-    if packed.is_file():
-        found = _read_tar(packed, names, limit)
-    else:
-        found = {}
-        for file in place.rglob("*.bin"):
-            if file.name in names:
-                with file.open("rb") as stream:
-                    found[file.name] = stream.read(limit + 1)
+    packed = [place / name, place / name.replace("binary", "python")] if place.is_dir() else [place]
+    found = _unpacked(place, archive) if place.is_dir() else {}
+    if not found:
+        file = next((file for file in packed if file.is_file()), None)
+        if file is None:
+            file = _fetched(archive.name, archive.url, archive.md5, place, path is None)
+        found = _read_tar(file, archive)
     if missing := [n for n in names if n not in found]:
-        what = f"{packed.name}: it lacks {', '.join(missing)}" if packed.is_file() else packed.name
+        what = f"{name}: it lacks {', '.join(missing)}"
         raise FileNotFoundError(_what_to_do(archive.name, what, archive.url, place))
 
     def part(files: tuple[str, ...]) -> Part:
@@ -115,17 +124,61 @@ def load_cifar(
     return part(archive.train), part(archive.test)
 
 
-def _read_tar(path: Path, names: tuple[str, ...], limit: int) -> dict[str, bytes]:
+def _plain_name(name: str) -> str:
+    return name.removesuffix(".bin")
+
+
+def _limit(archive: CifarArchive) -> int:
+    return MAX_SAMPLES * (CIFAR_PIXELS + len(archive.label_classes))
+
+
+def _unpacked(folder: Path, archive: CifarArchive) -> dict[str, bytes]:
+    """The content of the binary version's files below a folder, or of the python version's."""
+    found = {}
+    for wanted in archive.train + archive.test:
+        for file in sorted(folder.rglob(wanted)):
+            with file.open("rb") as stream:
+                found[wanted] = stream.read(_limit(archive) + 1)
+    if not found:
+        for wanted in archive.train + archive.test:
+            for file in sorted(folder.rglob(_plain_name(wanted))):
+                if file.is_file():
+                    found[wanted] = _pickled_records(file.read_bytes(), file, archive)
+    return found
+
+
+def _read_tar(path: Path, archive: CifarArchive) -> dict[str, bytes]:
+    names = archive.train + archive.test
+    pickled = {_plain_name(name): name for name in names}
     found = {}
     try:
         with tarfile.open(path, "r|*") as tar:
             for member in tar:
                 name = member.name.rsplit("/", 1)[-1]
-                if member.isfile() and name in names:
-                    found[name] = tar.extractfile(member).read(limit + 1)
+                if member.isfile() and (name in names or name in pickled):
+                    data = tar.extractfile(member).read(_limit(archive) + 1)
+                    if name in pickled:
+                        data = _pickled_records(data, path / name, archive)
+                    found[pickled.get(name, name)] = data
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         raise ValueError(f"{path}: broken or cut short: {error}; download it again") from error
     return found
+
+
+def _pickled_records(data: bytes, path: Path, archive: CifarArchive) -> bytes:
+    """A file of the python version in the form of the binary version."""
+    from convlet.datasets.pickled import array_of, read_pickle
+
+    content = read_pickle(data, path)
+    try:
+        pixels = array_of(content[b"data"])
+        labels = [np.array(content[key]) for key in archive.label_keys]
+        table = np.stack(labels, axis=1)
+        if pixels.shape != (len(table), CIFAR_PIXELS) or table.min() < 0 or table.max() > 255:
+            raise ValueError(f"{len(table)} labels for pixels {pixels.shape}")
+        return np.concatenate([table.astype(np.uint8), pixels], axis=1).tobytes()
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: not a file of {archive.name}: {error}") from None
 
 
 def _records(data: bytes, path: Path, archive: CifarArchive) -> NDArray[np.uint8]:
@@ -141,6 +194,23 @@ def _records(data: bytes, path: Path, archive: CifarArchive) -> NDArray[np.uint8
                 f"{path}: expected labels below {classes}, got {records[:, byte].max()}"
             )
     return records
+
+
+def _fetched(name: str, url: str, md5: str, folder: Path, allowed: bool) -> Path:
+    """The file, fetched into the folder; FileNotFoundError that says what to do when it cannot be.
+
+    allowed: not where the user has named the folder.
+    """
+    file = url.rsplit("/", 1)[1]
+    what = _what_to_do(name, file, url, folder)
+    if not allowed:
+        raise FileNotFoundError(what)
+    from convlet.datasets.download import Remote, fetch
+
+    try:
+        return fetch(Remote(file, url, md5), folder)
+    except OSError as error:
+        raise FileNotFoundError(f"{what} (fetching it failed: {error})") from None
 
 
 def _what_to_do(name: str, files: str, url: str, folder: Path) -> str:

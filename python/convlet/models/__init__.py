@@ -1,6 +1,7 @@
-"""Models: Sequential, Model (functional), and reading them from files."""
+"""Models: Sequential, Model (functional), reading them from files, and cross-validation."""
 
 from convlet.models.classify import Prediction
+from convlet.models.crossval import CrossValidation, crossval
 from convlet.models.fine_tuning import fine_tune
 from convlet.models.model import Model
 from convlet.models.rate_finder import RateSearch, lr_find
@@ -9,11 +10,13 @@ from convlet.models.sequential import Sequential
 from convlet.models.trainer import NonFiniteError
 
 __all__ = [
+    "CrossValidation",
     "Model",
     "NonFiniteError",
     "Prediction",
     "RateSearch",
     "Sequential",
+    "crossval",
     "fine_tune",
     "load_model",
     "lr_find",

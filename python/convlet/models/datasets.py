@@ -15,7 +15,7 @@ def matched(model: Any, data: Any, owner: str) -> Any:
     another way than those that the model learned from.
     """
     known = model.preprocessing
-    if known is not None and known != data.preprocessing:
+    if known is not None and known != data.preprocessing and not _is_cropped(data):
         raise ValueError(
             f"{owner}: x: expected images prepared as the model's, {known}, got "
             f"{data.preprocessing}; set model.preprocessing where the change is meant"
@@ -28,6 +28,18 @@ def matched(model: Any, data: Any, owner: str) -> Any:
 def remember(model: Any, data: Any) -> None:
     """Class names and preprocessing of what a model learns from go with it."""
     if model.preprocessing is None:
+        if _is_cropped(data):
+            raise ValueError(
+                f"fit: x: an augmentation crops {data.preprocessing.input_shape} to "
+                f"{data.example.shape[1:]}: set model.preprocessing to what predict is to do with "
+                "whole images"
+            )
         model.preprocessing = data.preprocessing
     if model.class_names is None and data.class_names is not None and len(model.outputs) == 1:
         model.class_names = data.class_names
+
+
+def _is_cropped(data: Any) -> bool:
+    """Whether an augmentation gives images of another size, so that the preprocessing of the data
+    is not the model's."""
+    return data.example.shape[1:] != data.preprocessing.input_shape
