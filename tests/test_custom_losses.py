@@ -283,6 +283,10 @@ def test_means_over_the_batch_are_understood():
     expected = 0.5 * ((p - y) ** 2).mean() + abs(p).mean() / 4 - 1
     assert net.evaluate(x, y, verbose=0) == pytest.approx(expected, rel=1e-5)
     assert losses.get(combined)(y, p) == pytest.approx(expected, rel=1e-5)
+    weights = np.arange(24) / 12
+    each = 0.5 * ((p - y) ** 2).mean(1) + abs(p).mean(1) / 4 - 1
+    found = net.evaluate(x, y, sample_weight=weights, verbose=0)
+    assert found == pytest.approx((each * weights).mean(), rel=1e-5)
     for wrong in (
         lambda t, p: ops.sqrt(ops.mean(ops.square(t - p))),
         lambda t, p: p / ops.mean(p),

@@ -42,6 +42,7 @@ OPS = (
     "transpose",
     "unary",
     "upsample2d",
+    "value_loss",
 )
 
 
