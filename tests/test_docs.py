@@ -45,22 +45,24 @@ def test_links_and_named_files_exist(page):
         assert (ROOT / target).exists(), target
 
 
-def test_the_example_in_the_readme_runs(tmp_path):
-    (code, *_) = blocks(ROOT / "README.md", "python")
-    result = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300
+def run(code, folder):
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=300
     )
+
+
+@pytest.mark.parametrize("code", blocks(ROOT / "README.md", "python"))
+def test_the_examples_in_the_readme_run(code, tmp_path):
+    result = run(code, tmp_path)
     assert result.returncode == 0, result.stderr
-    assert re.search(r"^held-out accuracy 0\.9[789]", result.stdout, re.MULTILINE)
+    if "held-out accuracy" in code:
+        assert re.search(r"^held-out accuracy 0\.9[789]", result.stdout, re.MULTILINE)
 
 
 @pytest.mark.parametrize("page", ["extending.md", "training.md"])
 def test_the_examples_of_a_page_run(tmp_path, page):
     """One after the other, as one script."""
-    code = "\n".join(blocks(ROOT / "docs" / page, "python"))
-    result = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300
-    )
+    result = run("\n".join(blocks(ROOT / "docs" / page, "python")), tmp_path)
     assert result.returncode == 0, result.stderr
 
 
