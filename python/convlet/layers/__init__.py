@@ -55,11 +55,13 @@ from convlet.layers.reshaping import (
     UpSampling2D,
     ZeroPadding2D,
 )
+from convlet.layers.separable import SeparableConv2D
 from convlet.layers.tokens import ClassToken, FirstToken, PatchEmbedding, PositionEmbedding
 
 # Keras' second names.
 Convolution2D = Conv2D
 MaxPool2D = MaxPooling2D
+SeparableConvolution2D = SeparableConv2D
 AvgPool2D = AveragePooling2D
 GlobalAvgPool2D = GlobalAveragePooling2D
 GlobalMaxPool2D = GlobalMaxPooling2D
@@ -117,6 +119,7 @@ __all__ = [
     "ReLU",
     "Rescaling",
     "Reshape",
+    "SeparableConv2D",
     "SimpleRNN",
     "Softmax",
     "SpatialDropout2D",
@@ -184,6 +187,7 @@ REGISTRY: dict[str, type[Layer]] = {
         ReLU,
         Rescaling,
         Reshape,
+        SeparableConv2D,
         SimpleRNN,
         Softmax,
         SpatialDropout2D,

@@ -50,13 +50,17 @@ class _Convolution(Layer):
             )
         return shape[-1]
 
-    def lower_convolution(self, graph: GraphBuilder, inputs: list[int], groups: int) -> list[int]:
-        attributes = {
+    def window_attributes(self, groups: int) -> dict[str, Any]:
+        """The attributes of the graph's conv2d."""
+        return {
             "stride": list(self.strides),
             **arguments.padding_attribute(self.padding),
             "dilation": list(self.dilation_rate),
             "groups": groups,
         }
+
+    def lower_convolution(self, graph: GraphBuilder, inputs: list[int], groups: int) -> list[int]:
+        attributes = self.window_attributes(groups)
         return [lower_with_activation(graph, self, "conv2d", inputs, self.activation, attributes)]
 
     def get_config(self) -> dict[str, Any]:
