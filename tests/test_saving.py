@@ -321,3 +321,21 @@ def test_files_that_are_none(tmp_path):
         path.write_bytes(damaged)
         with pytest.raises(ValueError, match="damaged, cut short or of another kind"):
             convlet.load_model(path)
+
+
+@pytest.mark.parametrize("frozen_at_first", [False, True])
+def test_a_change_of_trainable_after_compile_can_be_saved(tmp_path, frozen_at_first):
+    first, second = layers.Dense(5, activation="relu"), layers.Dense(3, activation="softmax")
+    model = Sequential([Input((4,)), first, second])
+    first.trainable = not frozen_at_first
+    model.compile("adam", "sparse_categorical_crossentropy")
+    x, y = floats(20, 4), np.arange(20) % 3
+    model.fit(x, y, verbose=0)
+    first.trainable = frozen_at_first  # takes effect at the next compile, and loading compiles
+    model.save(tmp_path / "m.safetensors")
+    loaded = convlet.load_model(tmp_path / "m.safetensors")
+    before = loaded.layers[0].get_weights()
+    loaded.fit(x, y, verbose=0)
+    after = loaded.layers[0].get_weights()
+    moved = any(not np.array_equal(a, b) for a, b in zip(before, after, strict=True))
+    assert moved == frozen_at_first

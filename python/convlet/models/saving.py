@@ -129,6 +129,7 @@ def _describe_training(model: Model) -> dict[str, Any]:
         "metrics": watched,
         "precision": model.precision,
         "batches": int(engine.state.batches),
+        "trained": [parameter.name for parameter in engine.parameters if parameter.trainable],
         "averaged": engine.averaged,
     }
 
@@ -227,8 +228,17 @@ def _resume(
     found = {
         n.removeprefix("optimizer/"): t for n, t in tensors.items() if n.startswith("optimizer/")
     }
-    _check_tensors({n: t.shape for n, t in engine.slots().items()}, found, f"{where}: optimizer")
-    engine.set_slots(found)
+    # What was frozen or thawed after the saved compile was compiled in another way than just now:
+    # the state of the former is not needed, that of the latter begins at zero.
+    trained = set(training["trained"])
+    expected = {
+        f"{slot}/{parameter.name}": parameter.variable.graph_shape
+        for slot in engine.state.slot_names()
+        for parameter in engine.parameters
+        if parameter.name in trained
+    }
+    _check_tensors(expected, found, f"{where}: optimizer")
+    engine.set_slots(engine.slots() | found)
     engine.state.batches = int(training["batches"])
     engine.averaged = bool(training["averaged"])
 
