@@ -1,24 +1,22 @@
 """Work on threads: order, bounds, errors, and that nothing is left running."""
 
-import gc
-import threading
+import subprocess
+import sys
+import textwrap
 import time
 
 import numpy as np
 import pytest
 
 from convlet.data.pipeline import Buffers, in_order
-
-
-def loader_threads() -> list[threading.Thread]:
-    return [t for t in threading.enumerate() if t.name.startswith("convlet-loader")]
+from loader_threads import running
 
 
 @pytest.fixture(autouse=True)
 def nothing_is_left_running():
+    before = running()
     yield
-    gc.collect()
-    assert loader_threads() == []
+    assert running(before) == before
 
 
 class Squares:
@@ -74,7 +72,7 @@ def test_an_error_comes_in_its_turn_and_stops_the_threads(where, threads):
         for value in results:
             taken.append(value)
     assert taken == [0, 1, 4, 9]
-    assert loader_threads() == []
+    assert running() == 0
 
 
 def test_an_error_of_the_source_of_jobs_is_raised():
@@ -86,19 +84,56 @@ def test_an_error_of_the_source_of_jobs_is_raised():
     assert next(results) == 1
     with pytest.raises(RuntimeError, match="no more"):
         next(results)
-    assert loader_threads() == []
+    assert running() == 0
 
 
 def test_leaving_early_stops_the_threads():
     for i, _ in enumerate(in_order((Squares(i) for i in range(10**6)), 4, 8)):
         if i == 3:
             break
-    assert loader_threads() == []
+    assert running() == 0
     results = in_order((Squares(i) for i in range(10**6)), 4, 8)
     next(results)
-    assert len(loader_threads()) == 4
+    assert running(4) == 4
     results.close()
-    assert loader_threads() == []
+    assert running() == 0
+
+
+def test_ctrl_c_at_any_moment():
+    """A few hundred interrupts at random moments: none leaves a thread, or waits for ever."""
+    code = """
+        import random, signal, threading, time
+        from convlet.data.pipeline import in_order
+        from loader_threads import running
+
+        class Job:
+            def __init__(self, number):
+                self.number, self.parts = number, 1 + number % 3
+            def work(self, part):
+                time.sleep(1e-4 * (self.number % 4 == 0))
+            def finish(self):
+                return self.number
+
+        def interrupt(*_):
+            raise KeyboardInterrupt
+
+        signal.signal(signal.SIGALRM, interrupt)
+        draw, interrupted = random.Random(0), 0
+        for _ in range(400):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, draw.uniform(1e-5, 3e-3))
+                for _ in range(20):
+                    assert list(in_order(map(Job, range(5)), 3, 2)) == list(range(5))
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except KeyboardInterrupt:
+                interrupted += 1
+            assert running() == 0
+        print(interrupted)
+    """
+    program = [sys.executable, "-c", textwrap.dedent(code)]
+    result = subprocess.run(program, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    assert int(result.stdout) > 300
 
 
 def test_memory_is_used_again_when_nobody_looks_at_it():

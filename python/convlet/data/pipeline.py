@@ -6,11 +6,13 @@ copied from one process to another.
 
 from __future__ import annotations
 
+import _thread
 import atexit
 import threading
 import weakref
 from collections import deque
 from collections.abc import Iterator
+from queue import SimpleQueue
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -36,9 +38,10 @@ def in_order(jobs: Iterator[Job[Result]], threads: int, ahead: int) -> Iterator[
     of them is taken. An exception of a job, or of `jobs` itself, is raised in its turn. Closing
     the iterator (or dropping it, or an exception) stops the threads before it returns.
     """
-    crew = _Crew(jobs, threads, ahead)
+    crew: _Crew[Result] = _Crew()
     try:
-        yield from crew.results()
+        crew.start(threads)
+        yield from crew.results(jobs, ahead)
     finally:
         crew.close()
 
@@ -48,121 +51,116 @@ class _Work(Generic[Result]):
 
     def __init__(self, job: Job[Result]) -> None:
         self.job = job
-        self.begun = 0
         self.open = job.parts
+        self.finished = False
         self.result: Result | None = None
         self.error: BaseException | None = None
 
 
 class _Crew(Generic[Result]):
-    """The threads of one pass. All state is under one condition."""
+    """The threads of one pass, and the queues between them and their user.
 
-    def __init__(self, jobs: Iterator[Job[Result]], threads: int, ahead: int) -> None:
-        self._jobs, self._ahead = jobs, ahead
-        self._changed = threading.Condition()
-        self._flying: deque[_Work[Result]] = deque()  # in order; the first is delivered next
-        self._drawn_out = False  # no more jobs
+    Ctrl-C interrupts the user's thread between any two steps of Python. It therefore takes no lock
+    that the crew waits for: a Condition, whose methods are Python, would stay locked for ever, and
+    threading.Thread holds one while it starts. What passes between the threads are single puts
+    into, and gets from, queues written in C.
+    """
+
+    def __init__(self) -> None:
+        self._tasks: SimpleQueue[tuple[_Work[Result], int] | None] = SimpleQueue()
+        self._finished: SimpleQueue[_Work[Result]] = SimpleQueue()
+        self._counting = threading.Lock()  # of the crew alone
         self._closed = False
-        self._threads = [
-            threading.Thread(target=self._run, name=f"convlet-loader-{i}", daemon=True)
-            for i in range(max(1, threads))
-        ]
+        self._started = 0
+        self._members: list[int] = []  # threads that run, or ran
+        self._ended: list[int] = []
+        self._bell: SimpleQueue[None] = SimpleQueue()  # rings for each that has ended
         _crews.add(self)
-        for thread in self._threads:
-            thread.start()
 
-    def results(self) -> Iterator[Result]:
+    def start(self, threads: int) -> None:
+        for _ in range(max(1, threads)):
+            _thread.start_new_thread(self._run, ())
+            self._started += 1
+
+    def results(self, jobs: Iterator[Job[Result]], ahead: int) -> Iterator[Result]:
+        flying: deque[_Work[Result]] = deque()  # in order; the first is delivered next
+        failure: BaseException | None = None
+        drawn_out = False
         while True:
-            with self._changed:
-                while not self._closed and not self._first_is_done():
-                    self._changed.wait()
-                if self._closed or not self._flying:
-                    return
-                work = self._flying.popleft()
-                self._changed.notify_all()
+            while len(flying) < ahead and not drawn_out:
+                try:
+                    job = next(jobs, None)
+                except Exception as error:
+                    job, failure = None, error
+                drawn_out = job is None
+                if job is not None:
+                    flying.append(_Work(job))
+                    for part in range(job.parts):
+                        self._tasks.put((flying[-1], part))
+                del job
+            if not flying:
+                if failure is not None:
+                    raise failure
+                return
+            while not flying[0].finished:
+                self._finished.get().finished = True
+            work = flying.popleft()
             if work.error is not None:
                 raise work.error
             result = work.result
             del work  # the consumer alone holds the result: its memory can be used again
             yield result
-
-    def _first_is_done(self) -> bool:
-        return self._flying[0].open == 0 if self._flying else self._drawn_out
+            del result
 
     def close(self) -> None:
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
-        for thread in self._threads:
-            if thread is not threading.current_thread():  # which may be collecting garbage
-                thread.join()
-        self._flying.clear()
+        """Stops the threads and waits for them. A Ctrl-C meanwhile is heard afterwards."""
+        interrupt = None
+        while True:
+            try:
+                self._closed = True
+                self._tasks.put(None)  # each thread hands it on to the next
+                while not self._is_over():
+                    self._bell.get()
+                break
+            except KeyboardInterrupt as again:
+                interrupt = again
         _crews.discard(self)
+        if interrupt is not None:
+            raise interrupt
+
+    def _is_over(self) -> bool:
+        # A thread of the crew may come here, too: when it happens to collect a dropped iterator.
+        return len(self._ended) >= self._started or threading.get_ident() in self._members
 
     def _run(self) -> None:
-        while (piece := self._next_piece()) is not None:
-            work, part = piece
+        self._members.append(threading.get_ident())
+        while (task := self._tasks.get()) is not None:
+            work, part = task
+            del task
             error = None
             try:
-                if work.error is None:
+                if not self._closed and work.error is None:
                     work.job.work(part)
             except BaseException as caught:
                 error = caught
-            self._done(work, error)
-            del work, piece
+            self._count(work, error)
+            del work, error
+        self._tasks.put(None)
+        self._ended.append(threading.get_ident())
+        self._bell.put(None)
 
-    def _next_piece(self) -> tuple[_Work[Result], int] | None:
-        with self._changed:
-            while not self._closed:
-                for work in self._flying:
-                    if work.begun < work.job.parts:
-                        work.begun += 1
-                        return work, work.begun - 1
-                if self._drawn_out:
-                    return None
-                if len(self._flying) < self._ahead:
-                    self._draw()
-                else:
-                    self._changed.wait()
-            return None
-
-    def _draw(self) -> None:
-        try:
-            self._flying.append(_Work(next(self._jobs)))
-        except StopIteration:
-            self._drawn_out = True
-        except BaseException as error:
-            self._drawn_out = True
-            failed: _Work[Result] = _Work(_Nothing())
-            failed.error = error
-            self._flying.append(failed)
-        self._changed.notify_all()
-
-    def _done(self, work: _Work[Result], error: BaseException | None) -> None:
-        with self._changed:
+    def _count(self, work: _Work[Result], error: BaseException | None) -> None:
+        with self._counting:
             work.error = work.error or error
-            last = work.open == 1
-            if not last:
-                work.open -= 1
+            work.open -= 1
+            if work.open > 0:
                 return
         try:
-            if work.error is None:
+            if not self._closed and work.error is None:
                 work.result = work.job.finish()
         except BaseException as caught:
             work.error = caught
-        with self._changed:
-            work.open = 0
-            self._changed.notify_all()
-
-
-class _Nothing:
-    parts = 0
-
-    def work(self, part: int) -> None:
-        """No part is ever begun."""
-
-    def finish(self) -> Any:
-        """Nor finished."""
+        self._finished.put(work)
 
 
 _crews: weakref.WeakSet[_Crew[Any]] = weakref.WeakSet()
