@@ -47,13 +47,21 @@ struct Moments {
   double mean, square;
 };
 
-// The moments of a + b rows from those of each (Chan, Golub & LeVeque 1983).
-inline Moments merged(Moments x, double a, Moments y, double b) {
-  const double distance = y.mean - x.mean, share = b / (a + b);
-  return {x.mean + distance * share, x.square + y.square + distance * distance * a * share};
+// What a and then b more rows contribute to the moments of all (Chan, Golub & LeVeque 1983).
+struct Shares {
+  double mean, square;  // b / (a + b), a * b / (a + b)
+};
+inline Shares shares_of(double a, double b) {
+  return {b / (a + b), a * (b / (a + b))};
+}
+inline Moments merged(Moments x, Moments y, Shares shares) {
+  const double distance = y.mean - x.mean;
+  return {x.mean + distance * shares.mean,
+          x.square + y.square + distance * distance * shares.square};
 }
 
-// Adds a block of rows of some channels to the moments of the `before` rows above it. Squares are
+// Adds a block of rows of some channels to the moments of the `before` rows above it, zeros where
+// there are none. Squares are
 // taken of the distances from the block's own mean, rounded; what the rounding leaves is made good.
 template <int kVectors, class Lanes>
 inline void add_block(const float* x, std::int64_t rows, std::int64_t channels, double before,
@@ -71,18 +79,19 @@ inline void add_block(const float* x, std::int64_t rows, std::int64_t channels, 
       rest[j] = rest[j] + distance;
       squares[j] = fma(distance, distance, squares[j]);
     }
-  const double count = static_cast<double>(rows);
+  const double count = static_cast<double>(rows), inverse = 1.0 / count;
+  const Shares shares = shares_of(before, count);
   for (int j = 0; j < kVectors; ++j) {
     float c[V::width], r[V::width], q[V::width];
     store(c, center[j]);
     store(r, rest[j]);
     store(q, squares[j]);
     for (int k = 0; k < lanes_in(lanes); ++k) {
-      const double left = static_cast<double>(r[k]) / count;
+      const double left = static_cast<double>(r[k]) * inverse;
       const Moments block = {static_cast<double>(c[k]) + left,
                              static_cast<double>(q[k]) - static_cast<double>(r[k]) * left};
       const int i = j * V::width + k;
-      const Moments all = before == 0 ? block : merged({mean[i], square[i]}, before, block, count);
+      const Moments all = merged({mean[i], square[i]}, block, shares);
       mean[i] = all.mean;
       square[i] = all.square;
     }
@@ -100,6 +109,8 @@ inline void channel_statistics(Context& context, const RowsShape& s, const float
   for_blocks(context, s.N, s.C, [&](std::int64_t first, std::int64_t last, std::int64_t part) {
     double* means = moments + 2 * part * s.C;
     const double before = static_cast<double>(first - s.N * part / parts);
+    if (before == 0.0)
+      for (std::int64_t i = 0; i < 2 * s.C; ++i) means[i] = 0.0;
     for_channels(s.C, [&](std::int64_t c, auto vectors, auto lanes) {
       add_block<decltype(vectors)::value>(x + first * s.C + c, last - first, s.C, before, means + c,
                                           means + s.C + c, lanes);
@@ -112,7 +123,7 @@ inline void channel_statistics(Context& context, const RowsShape& s, const float
       for (std::int64_t part = 0; part < parts; ++part) {
         const double rows = static_cast<double>(s.N * (part + 1) / parts - s.N * part / parts);
         const double* means = moments + 2 * part * s.C;
-        if (rows > 0) all = merged(all, before, {means[c], means[s.C + c]}, rows);
+        if (rows > 0) all = merged(all, {means[c], means[s.C + c]}, shares_of(before, rows));
         before += rows;
       }
       mean[c] = static_cast<float>(all.mean);

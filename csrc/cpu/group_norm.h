@@ -40,6 +40,7 @@ inline void for_position_blocks(const GroupNormShape& s, F f) {
 
 // center and factor: the mean of a channel's group, rounded, and 1 / sqrt(variance + epsilon).
 inline void group_statistics(const GroupNormShape& s, const float* x, const GroupNormWork& work) {
+  for (std::int64_t c = 0; c < s.C; ++c) work.mean[c] = work.square[c] = 0.0;
   for_position_blocks(s, [&](std::int64_t first, std::int64_t last) {
     for_channels(s.C, [&](std::int64_t c, auto vectors, auto lanes) {
       add_block<decltype(vectors)::value>(x + first * s.C + c, last - first, s.C,
@@ -52,8 +53,8 @@ inline void group_statistics(const GroupNormShape& s, const float* x, const Grou
   for (std::int64_t c = 0; c < s.C; c += width) {
     Moments all = {work.mean[c], work.square[c]};
     for (std::int64_t i = 1; i < width; ++i)
-      all =
-          merged(all, static_cast<double>(i) * rows, {work.mean[c + i], work.square[c + i]}, rows);
+      all = merged(all, {work.mean[c + i], work.square[c + i]},
+                   shares_of(static_cast<double>(i) * rows, rows));
     const double square = all.square < 0.0 ? 0.0 : all.square;
     const double variance = square / (rows * static_cast<double>(width));
     const float inverse =
