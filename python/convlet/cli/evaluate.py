@@ -5,14 +5,14 @@ from __future__ import annotations
 from argparse import Namespace
 
 from convlet.cli.loading import load, unseen
-from convlet.cli.measure import accuracy_line, details, predicted_classes
-from convlet.data import open_source
+from convlet.cli.objective import objective_of
 
 
 def run(options: Namespace) -> None:
     """Measure a run's model on the images of DATA that it did not learn from."""
     model, folder = load(options.run_folder)
-    source = open_source(options.data).aligned_to(model.class_names)
+    objective = objective_of(model)
+    source = objective.aligned(options.data, model)
     source, x, digests = source.load(model.preprocessing)
     for line in source.left_out():
         print(line)
@@ -20,6 +20,5 @@ def run(options: Namespace) -> None:
     if len(indices) < len(source):
         left = len(source) - len(indices)
         print(f"{source.name}: {len(source)} images; {left} that the run learned from are left out")
-    labels, predicted = source.labels[indices], predicted_classes(model, x[indices])
-    print(accuracy_line(what, labels, predicted))
-    print("\n".join(details(labels, predicted, model.class_names)))
+    targets = objective.targets(source, indices)
+    print("\n".join(objective.report(what, model, x[indices], targets)))

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from convlet.cli.measure import accuracy_line, predicted_classes
+from convlet.cli.objective import Objective
 from convlet.cli.run_folder import RunFolder, write_whole
 from convlet.cli.train import (
     Job,
@@ -24,7 +25,7 @@ from convlet.data.folds import assign_folds
 from convlet.models import load_model
 
 
-def run_folds(options: Namespace, source: Source) -> None:
+def run_folds(options: Namespace, source: Source, objective: Objective) -> None:
     """Train and measure each fold in a folder of its own; mean and spread go into summary.txt.
 
     Images that the source itself keeps for testing or validating take no part. Identical images are
@@ -32,7 +33,7 @@ def run_folds(options: Namespace, source: Source) -> None:
     """
     if options.resume:
         raise ValueError("--resume: a training with --folds cannot be resumed")
-    job = prepare(options, source, None)
+    job = prepare(options, source, objective, None)
     for line in description(job):
         if not line.startswith("split: "):
             print(line)
@@ -84,4 +85,4 @@ def _jobs(job: Job, folds: int) -> Iterator[Job]:
             test=0.0,
             seed=job.settings.seed,
         )
-        yield replace(job, parts=parts, samples=record(job.source, parts, digests))
+        yield replace(job, parts=parts, samples=record(job.objective, job.source, parts, digests))

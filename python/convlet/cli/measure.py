@@ -49,3 +49,55 @@ def details(
             f"{'time' if times == 1 else 'times'}"
         )
     return lines
+
+
+def label_lines(
+    what: str,
+    targets: NDArray[np.float32],
+    probabilities: NDArray[np.float32],
+    thresholds: NDArray[np.float32],
+    names: Sequence[str],
+) -> list[str]:
+    """Lines with precision, recall and F1 over all labels and of each one, and the share of images
+    with every label right.
+
+    targets: (N, L) of 0 and 1; NaN where it is not known, which counts nowhere. A label that no
+    image has and none was given has no F1; the macro F1 is the mean over the others.
+    """
+    known = ~np.isnan(targets)
+    truth, given = targets == 1, probabilities >= thresholds
+    right = (truth & given).sum(axis=0)
+    chosen, present = (given & known).sum(axis=0), truth.sum(axis=0)
+    scores = [100 * _shares(right, chosen), 100 * _shares(right, present)]
+    scores.append(100 * _shares(2 * right, chosen + present))
+    measured = ~np.isnan(scores[2])
+    micro = 100 * _shares(2 * right.sum(), (chosen + present).sum())
+    macro = scores[2][measured].mean() if measured.any() else np.nan
+    over = "" if measured.all() else f" (over {measured.sum()} of {len(names)} labels)"
+    images = f"{len(targets)} images"
+    lines = [f"{what} F1: macro {_percent(macro)}{over}, micro {_percent(micro)} ({images})"]
+    complete = known.all(axis=1)
+    if count := int(complete.sum()):
+        whole = int((truth == given)[complete].all(axis=1).sum())
+        lines.append(
+            f"{what} images with every label right: {100 * whole / count:.2f} % ({whole} of {count}"
+            f"{'' if complete.all() else ' whose labels are all known'})"
+        )
+    width = max(len("label"), *map(len, names))
+    lines.append(f"  {'label':{width}}  precision   recall       F1  threshold  images")
+    for i, name in enumerate(names):
+        cells = "  ".join(f"{_percent(score[i]):>7}" for score in scores)
+        lines.append(
+            f"  {name:{width}}  {cells:>27}  {thresholds[i]:9.3f}  "
+            f"{present[i]} of {known[:, i].sum()}"
+        )
+    return lines
+
+
+def _shares(part: Any, whole: Any) -> Any:
+    """part / whole, NaN for none of none."""
+    return np.where(np.equal(whole, 0), np.nan, np.divide(part, np.maximum(whole, 1)))
+
+
+def _percent(value: float) -> str:
+    return "-" if np.isnan(value) else f"{value:.1f} %"

@@ -9,8 +9,8 @@ from typing import NoReturn
 
 DATA_HELP = (
     "a folder of class folders (or of train/, val/, test/ with class folders), a .csv of "
-    "path,label, an .npz with x and y, or a data set: digits, mnist, fashion_mnist, cifar10, "
-    "cifar100"
+    "path,label (or of path and several columns of labels, named in its first line), an .npz with "
+    "x and y, or a data set: digits, mnist, fashion_mnist, cifar10, cifar100"
 )
 RUN_HELP = "a run folder, or a saved model (.safetensors)"
 MODELS = (
@@ -68,6 +68,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     train = _command(commands, "train", "train a model and measure it on held-out images")
     train.add_argument("data", metavar="DATA", help=DATA_HELP)
     train.add_argument("--model", choices=MODELS, help="the network (default: small_cnn)")
+    train.add_argument(
+        "--multi-label",
+        action="store_true",
+        help="any number of labels per image: DATA is a .csv of path and names separated by ;, or "
+        "of path and a column of 0 and 1 per label (an empty cell: not known)",
+    )
     train.add_argument("--epochs", type=_count, help="passes over the data (default: 40)")
     train.add_argument("--batch-size", type=_count, help="images per step (default: 32)")
     train.add_argument(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from convlet.cli.loading import load, unseen
-from convlet.data import open_source
+from convlet.cli.objective import objective_of
 from convlet.data.folders import FolderIndex, printable
 from convlet.data.sources import DATASETS
 
@@ -17,7 +17,8 @@ AT_ONCE = 256
 
 
 def run(options: Namespace) -> None:
-    """Print the name, the confidence and the five likeliest classes of every image."""
+    """Print what the model says of every image: the class, its confidence and the five likeliest;
+    the class for each task; or the labels that apply."""
     model, folder = load(options.run_folder)
     for name in options.images:
         if not Path(name).exists() and name in DATASETS:
@@ -27,7 +28,7 @@ def run(options: Namespace) -> None:
 
 
 def _predict_dataset(model: Any, folder: Any, name: str) -> None:
-    source = open_source(name).aligned_to(model.class_names)
+    source = objective_of(model).aligned(name, model)
     source, _, digests = source.load(model.preprocessing)
     indices, _ = unseen(source, digests, folder)
     for chosen in _chunks(indices):
@@ -62,8 +63,7 @@ def _chunks(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
 
 
 def _print(model: Any, images: Any, names: Sequence[str], labels: Sequence[str] = ()) -> None:
-    predictions = model.classify(images)
-    for i, (name, best) in enumerate(zip(names, predictions, strict=True)):
-        top = ", ".join(f"{other} {100 * p:.1f} %" for other, p in best.top5)
-        label = f"  (labelled {labels[i]})" if labels and labels[i] != best.name else ""
-        print(f"{name}: {best.name}  {100 * best.confidence:.1f} %  [{top}]{label}")
+    objective = objective_of(model)
+    for i, (name, found) in enumerate(zip(names, model.classify(images), strict=True)):
+        label = f"  (labelled {labels[i]})" if labels and labels[i] != found.name else ""
+        print(f"{name}: {objective.answer(found)}{label}")

@@ -44,11 +44,11 @@ class Sample:
 class RunFolder:
     """The files of one run.
 
-    config.json: settings, data, class names, preprocessing, augmentation. split.csv: the part of
-    every sample. augmentation.png: what training images become.
-    metrics.csv: one line per epoch. last.safetensors: model and optimizer after the last finished
-    epoch. best.safetensors: the model of the epoch that did best on the validation images.
-    summary.txt: the result.
+    config.json: settings, data, objective (what is learned of each image), class names,
+    preprocessing, augmentation. split.csv: the part of every sample. augmentation.png: what
+    training images become. metrics.csv: one line per epoch. last.safetensors: model and optimizer
+    after the last finished epoch. best.safetensors: the model of the epoch that did best on the
+    validation images. summary.txt: the result.
     """
 
     def __init__(self, path: Path) -> None:
@@ -133,9 +133,11 @@ class RunFolder:
             rows = [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
         return [{**row, "epoch": int(row["epoch"])} for row in rows]
 
-    def write_metrics(self, rows: list[dict[str, float]]) -> None:
+    def write_metrics(
+        self, rows: list[dict[str, float]], columns: tuple[str, ...] = METRICS
+    ) -> None:
         """Write metrics.csv."""
-        write_whole(self.metrics_file, _csv(METRICS, rows))
+        write_whole(self.metrics_file, _csv(columns, rows))
 
 
 def write_whole(path: Path, text: str) -> None:

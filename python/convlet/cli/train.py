@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from convlet import __version__, applications, optimizers
 from convlet.callbacks import Callback
 from convlet.cli.augment import parse_augmentation
-from convlet.cli.measure import accuracy_line, details, predicted_classes
-from convlet.cli.run_folder import METRICS, RunFolder, Sample, Settings, write_whole
+from convlet.cli.objective import MultiLabel, MultiTask, Objective, SingleLabel
+from convlet.cli.run_folder import RunFolder, Sample, Settings, write_whole
 from convlet.data import (
     Augmentation,
     BalancedSampler,
@@ -25,7 +25,9 @@ from convlet.data import (
     balanced_weights,
     open_source,
 )
+from convlet.data.labels import open_labels
 from convlet.data.sampling import imbalance
+from convlet.data.sources import source_name
 from convlet.models import load_model
 from convlet.optimizers import schedules
 from convlet.utils import set_random_seed
@@ -33,7 +35,6 @@ from convlet.utils import set_random_seed
 TEST_SPLIT = 0.2
 VALIDATION_BATCH = 256
 SHOWN = 8  # images on the sheet that shows the augmentation
-PIXEL_SCALE = 1 / 255  # sources give pixels 0..255, networks want 0..1
 OPTIMIZERS = {
     "adam": optimizers.Adam,
     "adamw": optimizers.AdamW,
@@ -45,10 +46,12 @@ RATES = {"adam": 1e-3, "adamw": 1e-3, "rmsprop": 1e-3, "sgd": 0.03}
 
 @dataclass(frozen=True)
 class Job:
-    """What a run trains on: images x (N,H,W,C), their source, and the part of each (N,)."""
+    """What a run trains on: images x (N,H,W,C), their source, what to learn of them, and the part
+    of each (N,)."""
 
     data: str
     source: Source
+    objective: Objective
     settings: Settings
     preprocessing: Preprocessing
     augmentation: Augmentation
@@ -56,10 +59,10 @@ class Job:
     parts: NDArray[np.str_]
     samples: list[Sample]
 
-    def part(self, name: str) -> tuple[NDArray[Any], NDArray[np.int64]]:
-        """Images and labels of "train", "val" or "test"."""
+    def part(self, name: str) -> tuple[NDArray[Any], Any]:
+        """Images and targets of "train", "val" or "test"."""
         chosen = self.parts == name
-        return self.x[chosen], self.source.labels[chosen]
+        return self.x[chosen], self.objective.targets(self.source, chosen)
 
     def count(self, part: str) -> int:
         """How many images a part has."""
@@ -73,14 +76,14 @@ class Job:
 
 def run(options: Namespace) -> None:
     """Train a model on DATA, keep everything in a run folder, measure it on held-out images."""
-    source = open_source(options.data)
     if options.folds is not None:
         from convlet.cli.folds import run_folds
 
-        run_folds(options, source)
+        run_folds(options, *_open(options, None))
         return
-    folder = RunFolder.latest(options.out, source.name) if options.resume else None
-    job = prepare(options, source, folder)
+    folder = RunFolder.latest(options.out, source_name(options.data)) if options.resume else None
+    source, objective = _open(options, folder)
+    job = prepare(options, source, objective, folder)
     print("\n".join(description(job)))
     if folder is not None and folder.read_split() != job.samples:
         raise ValueError(f"{job.data}: has changed since {folder.path} began; start a new run")
@@ -97,7 +100,38 @@ def run(options: Namespace) -> None:
     print("\n".join(lines))
 
 
-def prepare(options: Namespace, source: Source, folder: RunFolder | None) -> Job:
+def _open(options: Namespace, folder: RunFolder | None) -> tuple[Source, Objective]:
+    """The labelled images, and what is to be learned of them. ValueError when `folder` was begun
+    with something else, or for an option that this cannot have."""
+    begun = None
+    if folder is not None:
+        begun = folder.read_config().get("objective", SingleLabel.name)
+    objective: Objective
+    if options.multi_label or begun == MultiLabel.name:
+        source, objective = open_labels(options.data), MultiLabel()
+    else:
+        source = open_source(options.data)
+        several = len(source.tasks) > 1
+        objective = MultiTask([task.name for task in source.tasks]) if several else SingleLabel()
+    kind = objective.name.replace("_", "-")
+    if begun is not None and begun != objective.name:
+        raise ValueError(
+            f"{options.data}: {kind}, but {options.out or folder.path} was begun as "
+            f"{begun.replace('_', '-')}; start a new run"
+        )
+    if objective.name != SingleLabel.name:
+        for flag, given in (
+            (f"--folds {options.folds}", options.folds is not None),
+            (f"--balance {options.balance}", options.balance not in (None, "none")),
+        ):
+            if given:
+                raise ValueError(f"{flag}: takes one label per image; {source.name} is {kind}")
+    return source, objective
+
+
+def prepare(
+    options: Namespace, source: Source, objective: Objective, folder: RunFolder | None
+) -> Job:
     """The job that the options ask for, or the one that `folder` began."""
     if folder is None:
         settings = Settings(**_given(options))
@@ -111,28 +145,37 @@ def prepare(options: Namespace, source: Source, folder: RunFolder | None) -> Job
         augmentation = Augmentation.from_config(config["augmentation"])
     if augmentation.saturation and preprocessing.input_shape[2] != 3:
         raise ValueError(f"--augment {settings.augment}: saturation needs images in colour")
-    if len(source.tasks) > 1:
-        columns = ", ".join(task.name for task in source.tasks)
-        raise ValueError(f"{source.name}: expected one column of labels, found {columns}")
     source, x, digests = source.load(preprocessing)
     parts = assign_parts(
-        source.labels,
+        objective.strata(source),
         source.parts,
         digests,
         validation=settings.val_split,
         test=TEST_SPLIT,
         seed=settings.seed,
     )
-    _check_classes(source, parts)
-    samples = record(source, parts, digests)
-    return Job(str(options.data), source, settings, preprocessing, augmentation, x, parts, samples)
+    objective.check(source, parts)
+    return Job(
+        str(options.data),
+        source,
+        objective,
+        settings,
+        preprocessing,
+        augmentation,
+        x,
+        parts,
+        record(objective, source, parts, digests),
+    )
 
 
-def record(source: Source, parts: NDArray[np.str_], digests: list[str]) -> list[Sample]:
+def record(
+    objective: Objective, source: Source, parts: NDArray[np.str_], digests: list[str]
+) -> list[Sample]:
     """What split.csv says."""
+    texts = objective.texts(source)
     return [
-        Sample(name, source.class_names[label], str(part), digest)
-        for name, label, part, digest in zip(source.ids, source.labels, parts, digests, strict=True)
+        Sample(name, text, str(part), digest)
+        for name, text, part, digest in zip(source.ids, texts, parts, digests, strict=True)
     ]
 
 
@@ -150,33 +193,22 @@ def _large_enough(preprocessing: Preprocessing, settings: Settings) -> Preproces
     return replace(preprocessing, size=(height, width))
 
 
-def _check_classes(source: Source, parts: NDArray[np.str_]) -> None:
-    names = source.class_names
-    if len(names) < 2:
-        raise ValueError(f"{source.name}: expected at least two classes, found {', '.join(names)}")
-    counts = np.bincount(source.labels, minlength=len(names))
-    trained = np.bincount(source.labels[parts == "train"], minlength=len(names))
-    for name, count, train in zip(names, counts, trained, strict=True):
-        if count < 2 or train < 1:
-            raise ValueError(
-                f"{source.name}: the class {name} has {count} images, {train} of them to train on; "
-                "a class needs at least one to train on and one to hold out"
-            )
-
-
 def description(job: Job) -> list[str]:
-    source, names = job.source, job.source.class_names
+    source = job.source
     height, width, channels = job.preprocessing.input_shape
     lines = [
         f"{source.name}: {len(source)} images as {height}x{width}x{channels}",
-        f"{len(names)} classes: {', '.join(names[:12])}{', ...' if len(names) > 12 else ''}",
+        *job.objective.description(source),
         f"split: {job.count('train')} to train, {job.count('val')} to choose the epoch, "
         f"{job.count('test')} held out",
         f"in training: {_changes(job.augmentation)}",
     ]
     if left_out := job.count("left out"):
         lines.append(f"{left_out} held-out images are left out: they are also trained on")
-    if uneven := imbalance(source.labels[job.parts == "train"], names):
+    uneven = None
+    if isinstance(job.objective, SingleLabel):
+        uneven = imbalance(source.labels[job.parts == "train"], source.class_names)
+    if uneven:
         done = {"none": "; --balance evens them out", "weight": "; their losses are weighted"}
         lines.append(uneven + done.get(job.settings.balance, "; each is drawn equally often"))
     return lines + source.left_out()
@@ -192,17 +224,18 @@ def _changes(augmentation: Augmentation) -> str:
 def new_model(job: Job) -> Any:
     settings = job.settings
     set_random_seed(settings.seed)
-    build = getattr(applications, settings.model)
-    shape, classes = job.preprocessing.input_shape, len(job.source.class_names)
-    model = build(shape, classes, scale=PIXEL_SCALE)
+    network = getattr(applications, settings.model)
+    try:
+        model = job.objective.model(network, job.preprocessing.input_shape, job.source)
+    except ValueError as error:
+        raise ValueError(f"--model {settings.model}: {error}") from None
     rate = schedules.CosineDecay(settings.lr, settings.epochs * job.steps_per_epoch)
     model.compile(
         optimizer=OPTIMIZERS[settings.optimizer](rate),
-        loss="sparse_categorical_crossentropy",
-        metrics=["accuracy"],
         device=settings.device,
+        **job.objective.criteria(),
     )
-    model.class_names = list(job.source.class_names)
+    model.class_names = job.objective.class_names(job.source)
     model.preprocessing = job.preprocessing
     return model
 
@@ -215,7 +248,8 @@ def new_folder(out: str | None, job: Job) -> RunFolder:
         job.settings,
         convlet=__version__,
         data=job.data,
-        class_names=job.source.class_names,
+        objective=job.objective.name,
+        class_names=job.objective.class_names(job.source),
         preprocessing=job.preprocessing.to_config(),
         augmentation=job.augmentation.to_config(),
     )
@@ -224,12 +258,12 @@ def new_folder(out: str | None, job: Job) -> RunFolder:
 
 def _show_augmentation(job: Job, folder: RunFolder) -> None:
     """augmentation.png: an image of each of the first classes, and what becomes of it."""
-    x, labels = job.part("train")
-    _, first = np.unique(labels, return_index=True)
-    rows = first[:SHOWN]
-    titles = [job.source.class_names[label] for label in labels[rows]]
+    trained = np.flatnonzero(job.parts == "train")
+    _, first = np.unique(job.objective.strata(job.source)[trained], return_index=True)
+    rows = trained[first[:SHOWN]]
+    titles = [job.samples[row].label for row in rows]
     job.augmentation.contact_sheet(
-        x[rows], folder.augmentation_file, seed=job.settings.seed, titles=titles
+        job.x[rows], folder.augmentation_file, seed=job.settings.seed, titles=titles
     )
 
 
@@ -237,10 +271,12 @@ def train_epochs(model: Any, job: Job, folder: RunFolder) -> None:
     """Train the epochs that are still to do."""
     settings = job.settings
     done = model.optimizer.iterations // job.steps_per_epoch
-    record = _Record(folder, folder.read_metrics()[:done])
+    record = _Record(job, folder, folder.read_metrics()[:done])
     x, y = job.part("train")
     sampler = BalancedSampler(y, settings.seed) if settings.balance == "sample" else None
-    weights = balanced_weights(y, len(job.source.class_names))
+    weights = None
+    if settings.balance == "weight":
+        weights = balanced_weights(y, len(job.source.class_names))
     batches = job.augmentation.flow(
         x, y, settings.batch_size, seed=settings.seed, epoch=done, sampler=sampler
     )
@@ -251,7 +287,7 @@ def train_epochs(model: Any, job: Job, folder: RunFolder) -> None:
             initial_epoch=done,
             validation_data=job.part("val") if job.count("val") else None,
             validation_batch_size=VALIDATION_BATCH,
-            class_weight=weights if settings.balance == "weight" else None,
+            class_weight=weights,
             callbacks=[record],
         )
     except KeyboardInterrupt:
@@ -268,16 +304,20 @@ class _Record(Callback):
     the same files again.
     """
 
-    def __init__(self, folder: RunFolder, rows: list[dict[str, float]]) -> None:
+    def __init__(self, job: Job, folder: RunFolder, rows: list[dict[str, float]]) -> None:
         super().__init__()
-        self.folder, self.rows = folder, rows
+        self.job, self.folder, self.rows = job, folder, rows
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        values = {name: float(value) for name, value in (logs or {}).items() if name in METRICS}
+        columns = self.job.objective.columns
+        values = {name: float(value) for name, value in (logs or {}).items() if name in columns}
         rate = float(self.model.optimizer.learning_rate)
         self.rows.append({"epoch": epoch + 1, **values, "learning_rate": rate})
-        self.folder.write_metrics(self.rows)
+        self.folder.write_metrics(self.rows, columns)
         if _best_epoch(self.rows) == epoch + 1:
+            if self.job.count("val"):
+                validation = self.job.part("val")
+                self.model.thresholds = self.job.objective.thresholds(self.model, *validation)
             self.model.save(self.folder.best)
         self.model.save(self.folder.last)
 
@@ -294,12 +334,7 @@ def result(job: Job, folder: RunFolder) -> list[str]:
     lines: list[str] = []
     part, what = ("test", "held-out") if job.count("test") else ("val", "validation")
     if job.count(part):
-        x, labels = job.part(part)
-        predicted = predicted_classes(load_model(folder.best), x)
-        lines = [
-            accuracy_line(what, labels, predicted),
-            *details(labels, predicted, job.source.class_names),
-        ]
+        lines = job.objective.report(what, load_model(folder.best), *job.part(part))
         if part == "val":
             lines[0] += "; they chose the epoch: expect a little less on new ones"
     how = "chosen by the validation loss" if job.count("val") else "the last"

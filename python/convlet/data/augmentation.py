@@ -285,10 +285,10 @@ class Augmentation:
 class AugmentedBatches:
     """Batches (x, y) for fit. Every pass gives each image once, augmented, in a new order.
 
-    x: (N,H,W,C) uint8 or float. y: (N,...). seed, epoch: decide order and changes; `epoch` counts
-    the passes, so that a training that is resumed goes on as it would have. sampler: draws the
-    images of a pass in place of each image once; one that is drawn again is changed anew. A batch's
-    memory is used again once nothing refers to it.
+    x: (N,H,W,C) uint8 or float. y: (N,...), or a dict of these by the names of the outputs. seed,
+    epoch: decide order and changes; `epoch` counts the passes, so that a training that is resumed
+    goes on as it would have. sampler: draws the images of a pass in place of each image once; one
+    that is drawn again is changed anew. A batch's memory is used again once nothing refers to it.
     """
 
     def __init__(
@@ -305,14 +305,17 @@ class AugmentedBatches:
     ) -> None:
         x = np.asarray(x)
         self.x = x if x.dtype == np.uint8 else np.ascontiguousarray(x, np.float32)
-        self.y = np.asarray(y)
+        self.y = (
+            {name: np.asarray(v) for name, v in y.items()} if isinstance(y, dict) else np.asarray(y)
+        )
         if self.x.ndim != 4 or len(self.x) == 0:
             raise ValueError(f"Augmentation: expected images x (N,H,W,C), got shape {x.shape}")
-        if self.y.ndim == 0 or len(self.y) != len(self.x):
-            raise ValueError(
-                f"Augmentation: expected as many targets in y as images in x, got shape "
-                f"{self.y.shape} and {len(self.x)}"
-            )
+        for targets in self.y.values() if isinstance(self.y, dict) else [self.y]:
+            if targets.ndim == 0 or len(targets) != len(self.x):
+                raise ValueError(
+                    f"Augmentation: expected as many targets in y as images in x, got shape "
+                    f"{targets.shape} and {len(self.x)}"
+                )
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise ValueError(f"Augmentation: batch_size: expected at least 1, got {batch_size!r}")
         self.augmentation, self.batch_size, self.shuffle = augmentation, batch_size, shuffle
@@ -321,10 +324,10 @@ class AugmentedBatches:
         self._buffers = Buffers(KEPT_BATCHES)
 
     def __len__(self) -> int:
-        count = len(self.y) if self.sampler is None else len(self.sampler)
+        count = len(self.x) if self.sampler is None else len(self.sampler)
         return -(-count // self.batch_size)
 
-    def __iter__(self) -> Iterator[tuple[NDArray[np.float32], NDArray[Any]]]:
+    def __iter__(self) -> Iterator[tuple[NDArray[np.float32], Any]]:
         epoch = self.epoch
         self.epoch += 1
         order = self._order(epoch)
@@ -335,15 +338,20 @@ class AugmentedBatches:
             rows = order[chosen]
             out = self._buffers.array((len(rows), *self._sample), np.float32)
             self.augmentation(self.x, indices[chosen], epoch, self.seed, rows=rows, out=out)
-            yield out, self.y[rows]
+            yield out, self._targets(rows)
             del out
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
         if self.sampler is not None:
             return self.sampler.epoch(epoch)
         if self.shuffle:
-            return generator(self.seed, epoch).permutation(len(self.y))
-        return np.arange(len(self.y), dtype=np.int64)
+            return generator(self.seed, epoch).permutation(len(self.x))
+        return np.arange(len(self.x), dtype=np.int64)
+
+    def _targets(self, rows: NDArray[np.int64]) -> Any:
+        if isinstance(self.y, dict):
+            return {name: targets[rows] for name, targets in self.y.items()}
+        return self.y[rows]
 
 
 def _expected(name: str, what: str, got: Any) -> ValueError:

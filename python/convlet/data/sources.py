@@ -239,6 +239,12 @@ def open_source(data: str | os.PathLike[str]) -> Source:
     return source
 
 
+def source_name(data: str | os.PathLike[str]) -> str:
+    """The name of the Source that `data` opens."""
+    path = Path(data)
+    return path.resolve().name if path.is_dir() else path.stem
+
+
 def _from_folder(root: Path) -> Source:
     with FolderIndex() as index:
         parts = {
@@ -266,7 +272,7 @@ def _from_folder(root: Path) -> Source:
     ids = [printable(path[strip:]) for path in images]
     left_out = {printable(path[strip:]): reason for path, reason in skipped.items()}
     task = Task("label", [printable(name) for name in class_names], np.array(labels, np.int64))
-    return Source(root.resolve().name, [task], ids, part_texts(given), images, left_out)
+    return Source(source_name(root), [task], ids, part_texts(given), images, left_out)
 
 
 def natural(name: str) -> tuple[int, int, str]:

@@ -15,6 +15,27 @@ from convlet.data.sources import Source, Task, natural, part_texts, some
 
 def from_csv(path: Path) -> Source:
     """See open_source."""
+    header, rows = csv_table(path)
+    columns = len(header or (rows[0][1] if rows else ("", "")))
+    images, texts = [], []
+    for line, row in rows:
+        wanted = "path,label" if columns <= 2 else f"{columns} cells path,label,label..."
+        if len(row) != max(columns, 2) or not row[0] or not any(row[1:]):
+            raise ValueError(f"{path}, line {line}: expected {wanted}, got {','.join(row)!r}")
+        images.append(csv_image(path, line, row[0]))
+        texts.append(row[1:])
+    names = header[1:] if header and columns > 2 else [f"label{i + 1}" for i in range(columns - 1)]
+    if columns <= 2:
+        names = ["label"]
+    check_column_names(path, names)
+    tasks = [_task(name, [row[i] for row in texts]) for i, name in enumerate(names)]
+    ids = [row[0] for _, row in rows]
+    return Source(path.stem, tasks, ids, part_texts([""] * len(ids)), images)
+
+
+def csv_table(path: Path) -> tuple[list[str] | None, list[tuple[int, list[str]]]]:
+    """The header of a CSV (None without one) and its rows, each with its line number; cells without
+    the spaces around them, empty lines left out."""
     with path.open(newline="", encoding="utf-8-sig") as file:
         try:
             rows = [
@@ -24,28 +45,23 @@ def from_csv(path: Path) -> Source:
             ]
         except (csv.Error, UnicodeDecodeError) as error:
             raise ValueError(f"{path}: cannot be read as a CSV in UTF-8: {error}") from None
-    header = None
     if rows and not _beside(path, rows[0][1][0]).is_file() and "." not in rows[0][1][0]:
-        header, rows = rows[0][1], rows[1:]
-    columns = len(header or (rows[0][1] if rows else ("", "")))
-    images, texts = [], []
-    for line, row in rows:
-        wanted = "path,label" if columns <= 2 else f"{columns} cells path,label,label..."
-        if len(row) != max(columns, 2) or not row[0] or not any(row[1:]):
-            raise ValueError(f"{path}, line {line}: expected {wanted}, got {','.join(row)!r}")
-        image = _beside(path, row[0])
-        if not image.is_file():
-            raise FileNotFoundError(f"{path}, line {line}: {image}: no such file")
-        images.append(str(image))
-        texts.append(row[1:])
-    names = header[1:] if header and columns > 2 else [f"label{i + 1}" for i in range(columns - 1)]
+        return rows[0][1], rows[1:]
+    return None, rows
+
+
+def csv_image(path: Path, line: int, name: str) -> str:
+    """The image that a line of a CSV names. FileNotFoundError when it is not there."""
+    image = _beside(path, name)
+    if not image.is_file():
+        raise FileNotFoundError(f"{path}, line {line}: {image}: no such file")
+    return str(image)
+
+
+def check_column_names(path: Path, names: list[str]) -> None:
+    """ValueError unless label columns have different names."""
     if len(set(names)) != len(names) or not all(names):
         raise ValueError(f"{path}: expected different names of the label columns, got {names}")
-    if columns <= 2:
-        names = ["label"]
-    tasks = [_task(name, [row[i] for row in texts]) for i, name in enumerate(names)]
-    ids = [row[0] for _, row in rows]
-    return Source(path.stem, tasks, ids, part_texts([""] * len(ids)), images)
 
 
 def _beside(csv_path: Path, name: str) -> Path:
