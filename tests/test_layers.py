@@ -421,6 +421,7 @@ def test_config_round_trip():
         layers.Concatenate(1),
         layers.ZeroPadding2D(((1, 2), (3, 4))),
         layers.Rescaling(2, offset=1),
+        layers.SeparableConv2D(4, 3, depth_multiplier=2, pointwise_regularizer="l1"),
         layers.BatchNormalization(momentum=0.9, scale=False, beta_regularizer="l2"),
         layers.Normalization(mean=0.5, variance=2.0),
         layers.RandomBrightness(0.2),
