@@ -165,6 +165,37 @@ def test_models(model, tmp_path):
     assert f"{built.count_params():,} parameters" in output
 
 
+def test_a_recipe_stands_for_flags_and_gives_way_to_them(tmp_path):
+    convlet(
+        "train", "digits", "--recipe", "small-images", "--epochs", 5, "--out", "a", cwd=tmp_path
+    )
+    config = json.loads((tmp_path / "a" / "config.json").read_text())["settings"]
+    assert {
+        name: config[name] for name in ("epochs", "optimizer", "lr", "warmup", "val_split")
+    } == {
+        "epochs": 5,
+        "optimizer": "adamw",
+        "lr": 0.004,
+        "warmup": 4,
+        "val_split": 0.0,
+    }
+    spelled_out = "--optimizer adamw --lr 0.004 --warmup 4 --label-smoothing 0.1 --val-split 0"
+    arguments = ["--epochs", 5, "--out", "b", *spelled_out.split()]
+    succeeded(convlet("train", "digits", *arguments, cwd=tmp_path))
+    for name in ("last.safetensors", "metrics.csv"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    with (tmp_path / "a" / "metrics.csv").open(newline="") as file:
+        rates = [float(row["learning_rate"]) for row in csv.DictReader(file)]
+    assert rates == pytest.approx([0.001, 0.002, 0.003, 0.004, 0], abs=5e-5)
+    message = "--warmup 40: expected less than the 40 epochs"
+    mistaken(convlet("train", "digits", "--warmup", 40, cwd=tmp_path), message)
+
+
+def test_the_recipe_for_small_images(tmp_path):
+    output = succeeded(convlet("train", "digits", "--recipe", "small-images", cwd=tmp_path))
+    assert accuracy(output) >= 99.0  # of this split; 99.7 on average
+
+
 def test_small_images_are_enlarged_to_what_the_network_takes(tmp_path):
     output = succeeded(convlet("train", "digits", "--model", "lenet", "--epochs", 1, cwd=tmp_path))
     assert output.startswith(

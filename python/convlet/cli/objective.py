@@ -66,7 +66,7 @@ class Objective(ABC):
         """A new model, not compiled."""
 
     @abstractmethod
-    def criteria(self) -> dict[str, Any]:
+    def criteria(self, label_smoothing: float) -> dict[str, Any]:
         """Loss and metrics, as compile takes them."""
 
     @abstractmethod
@@ -125,8 +125,9 @@ class SingleLabel(Objective):
     def model(self, network: Network, input_shape: tuple[int, int, int], source: Source) -> Model:
         return network(input_shape, len(source.class_names), scale=PIXEL_SCALE)
 
-    def criteria(self) -> dict[str, Any]:
-        return {"loss": "sparse_categorical_crossentropy", "metrics": ["accuracy"]}
+    def criteria(self, label_smoothing: float) -> dict[str, Any]:
+        loss = losses.SparseCategoricalCrossentropy(label_smoothing=label_smoothing)
+        return {"loss": loss, "metrics": ["accuracy"]}
 
     def targets(self, source: Source, rows: Rows) -> NDArray[np.int64]:
         return source.labels[rows]
@@ -215,8 +216,10 @@ class MultiTask(Objective):
         classes = {task.name: len(task.class_names) for task in source.tasks}
         return applications.multi_task(network, input_shape, classes, scale=PIXEL_SCALE)
 
-    def criteria(self) -> dict[str, Any]:
-        loss = losses.SparseCategoricalCrossentropy(ignore_class=MISSING)
+    def criteria(self, label_smoothing: float) -> dict[str, Any]:
+        loss = losses.SparseCategoricalCrossentropy(
+            ignore_class=MISSING, label_smoothing=label_smoothing
+        )
         return {
             "loss": dict.fromkeys(self.tasks, loss),
             "metrics": {task: ["accuracy"] for task in self.tasks},
@@ -305,8 +308,9 @@ class MultiLabel(Objective):
         labels = len(source.tasks)
         return network(input_shape, labels, scale=PIXEL_SCALE, classifier_activation="sigmoid")
 
-    def criteria(self) -> dict[str, Any]:
-        return {"loss": losses.BinaryCrossentropy(mask_missing=True), "metrics": ["accuracy"]}
+    def criteria(self, label_smoothing: float) -> dict[str, Any]:
+        loss = losses.BinaryCrossentropy(label_smoothing=label_smoothing, mask_missing=True)
+        return {"loss": loss, "metrics": ["accuracy"]}
 
     def targets(self, source: Source, rows: Rows) -> NDArray[np.float32]:
         labels = np.stack([task.labels[rows] for task in source.tasks], axis=1)

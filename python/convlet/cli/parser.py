@@ -7,6 +7,8 @@ import importlib
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from convlet.cli.recipes import RECIPES, flags
+
 DATA_HELP = (
     "a folder of class folders (or of train/, val/, test/ with class folders), a .csv of "
     "path,label (or of path and several columns of labels, named in its first line), an .npz with "
@@ -74,6 +76,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="any number of labels per image: DATA is a .csv of path and names separated by ;, or "
         "of path and a column of 0 and 1 per label (an empty cell: not known)",
     )
+    train.add_argument(
+        "--recipe",
+        choices=tuple(RECIPES),
+        help="values of flags that are not given; "
+        + "; ".join(f"{name} is {flags(name)}" for name in RECIPES),
+    )
     train.add_argument("--epochs", type=_count, help="passes over the data (default: 40)")
     train.add_argument("--batch-size", type=_count, help="images per step (default: 32)")
     train.add_argument(
@@ -88,6 +96,17 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="first learning rate; it falls to 0 along a cosine (default: 0.001, sgd 0.03)",
     )
     train.add_argument(
+        "--warmup",
+        type=_whole,
+        metavar="EPOCHS",
+        help="epochs in which the learning rate rises from 0, before it falls (default: 0)",
+    )
+    train.add_argument(
+        "--label-smoothing",
+        type=_share,
+        help="share of each label that is spread over all classes (default: 0)",
+    )
+    train.add_argument(
         "--optimizer", choices=OPTIMIZERS, help="default: adam; sgd has momentum 0.9"
     )
     train.add_argument(
@@ -97,7 +116,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "e.g. flip,rotate=15,shift=0.1,zoom=0.1,brightness=0.2,padding=4,erase=0.5",
     )
     train.add_argument("--device", choices=DEVICES, help="default: auto")
-    train.add_argument("--seed", type=_seed, help="of the split, weights and order (default: 0)")
+    train.add_argument("--seed", type=_whole, help="of the split, weights and order (default: 0)")
     train.add_argument(
         "--val-split",
         type=_share,
@@ -169,6 +188,6 @@ def _checked(kind: Callable[[str], float], valid: Callable[[float], bool], what:
 
 _count = _checked(int, lambda n: 1 <= n < 2**31, "a whole number of at least 1")
 _folds = _checked(int, lambda n: 2 <= n < 2**31, "a whole number of at least 2")
-_seed = _checked(int, lambda n: 0 <= n < 2**31, "a whole number of at least 0")
+_whole = _checked(int, lambda n: 0 <= n < 2**31, "a whole number of at least 0")
 _positive = _checked(float, lambda x: 0 < x < float("inf"), "a number above 0")
 _share = _checked(float, lambda x: 0 <= x < 1, "a share of at least 0 and below 1")

@@ -28,6 +28,8 @@ class Settings:
     seed: int = 0
     val_split: float = 0.1
     augment: str = "default"
+    warmup: int = 0
+    label_smoothing: float = 0.0
     balance: str = "none"
 
 

@@ -15,6 +15,7 @@ from convlet import __version__, applications, optimizers
 from convlet.callbacks import Callback
 from convlet.cli.augment import parse_augmentation
 from convlet.cli.objective import MultiLabel, MultiTask, Objective, SingleLabel
+from convlet.cli.recipes import RECIPES
 from convlet.cli.run_folder import RunFolder, Sample, Settings, write_whole
 from convlet.data import (
     Augmentation,
@@ -136,6 +137,10 @@ def prepare(
     if folder is None:
         settings = Settings(**_given(options))
         settings = replace(settings, lr=settings.lr or RATES[settings.optimizer])
+        if settings.warmup >= settings.epochs:
+            raise ValueError(
+                f"--warmup {settings.warmup}: expected less than the {settings.epochs} epochs"
+            )
         preprocessing = _large_enough(source.default_preprocessing(settings.image_size), settings)
         augmentation = parse_augmentation(settings.augment, preprocessing.input_shape)
     else:
@@ -229,11 +234,17 @@ def new_model(job: Job) -> Any:
         model = job.objective.model(network, job.preprocessing.input_shape, job.source)
     except ValueError as error:
         raise ValueError(f"--model {settings.model}: {error}") from None
-    rate = schedules.CosineDecay(settings.lr, settings.epochs * job.steps_per_epoch)
+    warmup = settings.warmup * job.steps_per_epoch
+    rate = schedules.CosineDecay(
+        0.0,
+        settings.epochs * job.steps_per_epoch - warmup,
+        warmup_target=settings.lr,
+        warmup_steps=warmup,
+    )
     model.compile(
         optimizer=OPTIMIZERS[settings.optimizer](rate),
         device=settings.device,
-        **job.objective.criteria(),
+        **job.objective.criteria(settings.label_smoothing),
     )
     model.class_names = job.objective.class_names(job.source)
     model.preprocessing = job.preprocessing
@@ -345,8 +356,10 @@ def result(job: Job, folder: RunFolder) -> list[str]:
 
 
 def _given(options: Namespace) -> dict[str, Any]:
-    names = [field.name for field in fields(Settings)]
-    return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    """The settings that the user gave, by themselves or as a recipe."""
+    given = {field.name: getattr(options, field.name) for field in fields(Settings)}
+    recipe = RECIPES.get(options.recipe, {})
+    return recipe | {name: value for name, value in given.items() if value is not None}
 
 
 def _same_settings(options: Namespace, settings: Settings, folder: RunFolder) -> Settings:
