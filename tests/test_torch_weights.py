@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from convlet import Input, Model, layers, optimizers
-from convlet.applications import MODELS, load_torch_weights
+from convlet.applications import MODELS, load_torch_weights, multi_task
 from convlet.applications.blocks import conv_bn, pooled_classifier
 from convlet.applications.resnet import basic, stages
 from reference import floats
@@ -225,6 +225,23 @@ def test_another_head(module, tmp_path, capsys):
     after = model.get_weights()
     assert_equal(after[-2:], before[-2:])
     assert not any(np.array_equal(a, b) for a, b in zip(after[:-2], before[:-2], strict=True))
+
+
+def test_heads_for_several_tasks(tmp_path, capsys):
+    torch.manual_seed(0)
+    module = randomized(torchvision().models.mobilenet_v2())
+    path = written(module, tmp_path / "w.safetensors")
+    model = multi_task(MODELS["mobilenet_v2"], (32, 32, 3), {"animal": 4, "size": 2})
+    before = model.get_layer("animal").get_weights()
+    with pytest.raises(ValueError, match="missing animal.weight, animal.bias, size.weight, size.b"):
+        load_torch_weights(model, path)
+    load_torch_weights(model, path, head="skip")
+    assert "animal: kernel and bias left at" in capsys.readouterr().out
+    assert_equal(model.get_layer("animal").get_weights(), before)
+    x = floats(2, 32, 32, 3)
+    pooled = Model(model.inputs, model.get_layer("animal").input)
+    expected = module.features(torch.from_numpy(x).permute(0, 3, 1, 2)).mean((2, 3)).detach()
+    np.testing.assert_allclose(pooled.predict(x), expected, atol=1e-4)
 
 
 def assert_equal(got, expected):

@@ -130,8 +130,8 @@ def load_torch_weights(
         model: from `convlet.applications`, or any model whose layers bear torch's names.
         file: .safetensors; or .pth or .pt with a state dict, which torch itself reads
             (``weights_only=True``: nothing in the file is executed).
-        head: "load", or "skip" to leave the last layer with weights at its initial values, for
-            another number of classes.
+        head: "load", or "skip" to leave the last layer with weights, of every output, at its
+            initial values: for other classes than the file's, whose last layer then has no place.
         verbose: print in one line what was loaded, what was left, and what input the model takes.
 
     Every tensor of the file must find its place and every weight its tensor, in shape too:
@@ -142,7 +142,7 @@ def load_torch_weights(
         raise ValueError(f"load_torch_weights: head: expected 'load' or 'skip', got {head!r}")
     where = f"load_torch_weights: {file}"
     tensors = {_renamed(name): value for name, value in _read(Path(file), where).items()}
-    skipped = _head(model) if head == "skip" else None
+    skipped = _heads(model) if head == "skip" else []
     values = _matched(model, tensors, skipped, where)
     with model._locked():
         for variable, value in values:
@@ -152,7 +152,7 @@ def load_torch_weights(
 
 
 def _matched(
-    model: Any, tensors: Tensors, skipped: Layer | None, where: str
+    model: Any, tensors: Tensors, skipped: list[Layer], where: str
 ) -> list[tuple[Variable, Array]]:
     """The value of every weight, or ValueError with all that does not fit."""
     values, missing, misshapen = [], [], []
@@ -165,7 +165,7 @@ def _matched(
         for variable in layer.weights:
             name, turned = _entry(node, variable, where)
             unexpected.discard(name)
-            if layer is skipped:
+            if layer in skipped:
                 continue
             if name not in tensors:
                 missing.append(name)
@@ -178,6 +178,8 @@ def _matched(
                 )
                 continue
             values.append((variable, value.reshape(variable.shape)))
+    if skipped and _is_one_dense_layer(unexpected, tensors):
+        unexpected.clear()
     problems = [
         f"{what} {_some(names)}"
         for what, names in (
@@ -235,17 +237,30 @@ def _sizes(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(size for size in shape if size != 1)
 
 
-def _head(model: Any) -> Layer:
-    """The layer with weights that is nearest to the first output."""
-    node = model.outputs[0].node
-    while node.inputs and not node.layer.weights:
-        node = node.inputs[0].node
-    return node.layer
+def _heads(model: Any) -> list[Layer]:
+    """For every output the layer with weights that is nearest to it."""
+    heads: list[Layer] = []
+    for output in model.outputs:
+        node = output.node
+        while node.inputs and not node.layer.weights:
+            node = node.inputs[0].node
+        heads.append(node.layer)
+    return heads
+
+
+def _is_one_dense_layer(names: set[str], tensors: Tensors) -> bool:
+    """Whether tensors are a matrix and maybe a bias of one name: the head of the file."""
+    layers = {name.rpartition(".")[0] for name in names}
+    if len(layers) != 1:
+        return False
+    (layer,) = layers
+    weight = tensors.get(f"{layer}.weight")
+    return names <= {f"{layer}.weight", f"{layer}.bias"} and weight is not None and weight.ndim == 2
 
 
 def _hint(model: Any, misshapen: list[str]) -> str:
-    head = _head(model)
-    if misshapen and all(f" for {head.name}/" in text for text in misshapen):
+    heads = _heads(model)
+    if misshapen and all(any(f" for {head.name}/" in text for head in heads) for text in misshapen):
         return "head='skip' leaves the last layer as it is, for another number of classes"
     return ""
 
@@ -261,11 +276,11 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:5]) + rest
 
 
-def _report(model: Any, count: int, file: Any, skipped: Layer | None) -> str:
+def _report(model: Any, count: int, file: Any, skipped: list[Layer]) -> str:
     parts = [f"{model.name}: {count} weights from {file}"]
-    if skipped is not None:
-        names = " and ".join(variable.name for variable in skipped.weights)
-        parts.append(f"{skipped.name}: {names} left at their initial values")
+    for layer in skipped:
+        names = " and ".join(variable.name for variable in layer.weights)
+        parts.append(f"{layer.name}: {names} left at their initial values")
     return "; ".join([*parts, _input(model)])
 
 
