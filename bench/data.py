@@ -12,10 +12,11 @@ from the folder to float32 batches of 224x224 cut out at random, flipped at rand
   torch           DataLoader + PIL, with as many workers as do best; torchvision's transforms where
                   it can be imported, else the same by hand
   keras           image_dataset_from_directory + RandomCrop and RandomFlip layers
-  tf.data         read, decode, crop and flip by tf.image, AUTOTUNE
-All of them prefetch. Each runs in a process of its own, one after the other, as often as `repeats`
-says; the medians are compared, with the smallest and the largest. A peer that cannot be imported by
-PYTHON (by default this one) is named.
+  tf.data         read, decode_and_crop_jpeg (which skips what is cut off), flip, AUTOTUNE
+All of them prefetch, and what each gives is checked: every image once per epoch, float32, of the
+size. Each runs in a process of its own, one after the other, as often as `repeats` says; the
+medians are compared, with the smallest and the largest. A peer that cannot be imported by PYTHON
+(by default this one) is named.
 """
 
 import argparse
@@ -146,8 +147,9 @@ def tf_batches(folder, batch):
     paths = sorted(map(str, Path(folder).rglob("*.jpg")))
 
     def load(path):
-        image = tf.io.decode_jpeg(tf.io.read_file(path), channels=3)
-        image = tf.image.random_crop(image, (CROP, CROP, 3))
+        begin = tf.random.uniform((2,), maxval=SIZE - CROP + 1, dtype=tf.int32)
+        window = tf.concat([begin, (CROP, CROP)], 0)
+        image = tf.io.decode_and_crop_jpeg(tf.io.read_file(path), window, channels=3)
         return tf.cast(tf.image.random_flip_left_right(image), tf.float32)
 
     data = tf.data.Dataset.from_tensor_slices(paths).shuffle(len(paths))
@@ -167,14 +169,26 @@ def measure(peer, folder, batch, workers) -> None:
     }[peer]
     batches = make()
     for i, x in enumerate(batches()):
-        assert sorted(x.shape[1:])[1:] == [CROP, CROP], x.shape
+        check(x)
         if i + 1 == WARM_UP:
             break
     gc.collect()
     begun, count = time.perf_counter(), 0
     for x in batches():
         count += len(x)
-    print(f"rate {count / (time.perf_counter() - begun):.1f}")
+    rate = count / (time.perf_counter() - begun)
+    expected = sum(1 for _ in Path(folder).rglob("*.jpg"))
+    if count != expected:
+        raise SystemExit(f"wrong result: {count} of {expected} images")
+    print(f"rate {rate:.1f}")
+
+
+def check(x) -> None:
+    """A batch is what it has to be: float32, of the size, neither empty nor all the same."""
+    x = np.asarray(x)
+    ends = (CROP, CROP, 3), (3, CROP, CROP)
+    if x.dtype != np.float32 or x.shape[1:] not in ends or not x.std() > 0.05 * x.max() > 0:
+        raise SystemExit(f"wrong result: {x.dtype} {x.shape}, from {x.min()} to {x.max()}")
 
 
 def rate(peer, python, folder, options, workers=0) -> float | None:
@@ -314,12 +328,10 @@ def index(options) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        make_images(root, 1)
-        picture = next(root.rglob("*.jpg"))
-        for i in range(CLASSES):
-            (root / f"class{i}").mkdir(exist_ok=True)
-        for i in range(1, 100_000):
-            os.link(picture, root / f"class{i % CLASSES}" / f"{i:06d}.jpg")
+        make_images(root, CLASSES)  # one for each class, which the others are links to
+        pictures = sorted(root.rglob("*.jpg"))
+        for i in range(CLASSES, 100_000):
+            os.link(pictures[i % CLASSES], root / f"class{i % CLASSES}" / f"{i:06d}.jpg")
         begun = time.perf_counter()
         data = image_dataset_from_directory(folder, verbose=False)
         print(f"{len(data.file_paths)} files in {time.perf_counter() - begun:.2f} s")

@@ -197,7 +197,7 @@ class TestDataset:
     def test_is_the_call(self):
         x = pixels(21, 17, 13, 3)
         for augmentation in (
-            Augmentation(rotate=20, flip="both", scale=1 / 255),
+            Augmentation(rotate=20, flip="both"),
             Augmentation(crop=(9, 8)),
             Augmentation(resized_crop=0.4, crop=(32, 30)),
         ):

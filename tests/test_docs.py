@@ -59,7 +59,7 @@ def test_the_examples_in_the_readme_run(code, tmp_path):
         assert re.search(r"^held-out accuracy 0\.9[789]", result.stdout, re.MULTILINE)
 
 
-@pytest.mark.parametrize("page", ["extending.md", "training.md"])
+@pytest.mark.parametrize("page", ["data.md", "extending.md", "training.md"])
 def test_the_examples_of_a_page_run(tmp_path, page):
     """One after the other, as one script."""
     result = run("\n".join(blocks(ROOT / "docs" / page, "python")), tmp_path)

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 import convlet
-from convlet import _core
+from convlet import Sequential, _core, layers, load_model
+from convlet.data import Preprocessing
 from convlet.preprocessing.image import ImageDataGenerator
 from reference import assert_exact
 from test_augment import FILLS, keras_matrix, pixels, scipy_image
@@ -274,6 +275,12 @@ class TestFlow:
         assert len({batch.ctypes.data for batch in flow}) <= 3
 
 
+def classifier():
+    net = Sequential([layers.Input((12, 10, 3)), layers.Flatten(), layers.Dense(3, "softmax")])
+    net.compile("sgd", "sparse_categorical_crossentropy")
+    return net
+
+
 class TestDirectory:
     @pytest.fixture
     def folder(self, tmp_path):
@@ -334,6 +341,59 @@ class TestDirectory:
         assert_exact(one, two)
         assert not np.array_equal(one, other)
         assert abs(one.mean()) < 1
+
+    def test_the_model_learns_names_and_preprocessing(self, folder, tmp_path):
+        generator = ImageDataGenerator(rescale=1 / 255, horizontal_flip=True, validation_split=0.25)
+        options = {"target_size": (12, 10), "class_mode": "sparse", "seed": 1}
+        train, held = (
+            generator.flow_from_directory(folder, subset=subset, **options)
+            for subset in ("training", "validation")
+        )
+        net = classifier()
+        net.fit(train, validation_data=held, epochs=2, verbose=0)
+        assert train.dataset.epoch == 2
+        assert net.class_names == ["cats", "dogs", "emus"]
+        assert net.preprocessing == Preprocessing((12, 10), scale=1 / 255, interpolation="nearest")
+        net.save(tmp_path / "m.safetensors")
+        loaded = load_model(tmp_path / "m.safetensors")
+        plain = ImageDataGenerator(rescale=1 / 255).flow_from_directory(folder, **options)
+        one_by_one = [p.confidence for p in loaded.classify(plain.filepaths)]
+        np.testing.assert_allclose(loaded.predict(plain).max(axis=1), one_by_one, rtol=1e-5)
+
+    def test_classes_are_aligned_by_name(self, folder):
+        generator = ImageDataGenerator(rescale=1 / 255)
+        options = {"target_size": (12, 10), "class_mode": "sparse", "shuffle": False}
+        net = classifier()
+        net.fit(generator.flow_from_directory(folder, **options), verbose=0)
+        expected = net.evaluate(generator.flow_from_directory(folder, **options), verbose=0)
+        turned = generator.flow_from_directory(folder, classes=["emus", "cats", "dogs"], **options)
+        np.testing.assert_allclose(net.evaluate(turned, verbose=0), expected, rtol=1e-5)
+        assert turned.aligned_to(net.class_names).class_indices == {"cats": 0, "dogs": 1, "emus": 2}
+        with pytest.raises(ValueError, match=r"prepared as the model's"):
+            net.evaluate(ImageDataGenerator().flow_from_directory(folder, **options), verbose=0)
+        (folder / "emus").rename(folder / "gnus")
+        with pytest.raises(ValueError, match="unknown to it: gnus; missing here: emus"):
+            net.evaluate(generator.flow_from_directory(folder, **options), verbose=0)
+
+    def test_what_no_preprocessing_describes_is_not_claimed(self, folder):
+        net = classifier()
+        generator = ImageDataGenerator(samplewise_center=True)
+        net.fit(
+            generator.flow_from_directory(folder, target_size=(12, 10), class_mode="sparse"),
+            class_weight="balanced",
+            verbose=0,
+        )
+        assert net.class_names == ["cats", "dogs", "emus"]
+        assert net.preprocessing is None
+
+    def test_images_as_targets_have_no_classes(self, folder):
+        net = Sequential([layers.Input((12, 10, 3)), layers.Conv2D(3, 1)])
+        net.compile("sgd", "mse")
+        generator = ImageDataGenerator(rescale=1 / 255)
+        flow = generator.flow_from_directory(folder, target_size=(12, 10), class_mode="input")
+        net.fit(flow, verbose=0)
+        assert net.class_names is None
+        assert net.preprocessing.scale == 1 / 255
 
 
 @pytest.mark.parametrize(

@@ -184,8 +184,16 @@ class ImageDataset:
         augmentation(x, indices, epoch, seed, out=) with uint8 x (n,H,W,C) and the images' indices
         (n,) writes float32 `out`, of augmentation.output_shape((H,W,C)) if there is one.
 
-        Raises ValueError when the images are too small for it.
+        Raises ValueError when the images are too small for it, or when it has a scale or offset:
+        evaluate and predict, which do not augment, would see another range of values.
         """
+        scale, offset = getattr(augmentation, "scale", 1), getattr(augmentation, "offset", 0)
+        if scale != 1 or offset != 0:
+            raise ValueError(
+                f"{self.name}: augment: expected scale 1 and offset 0, got {scale} and {offset}: "
+                "images that are not augmented need them, too; begin the model with Rescaling, or "
+                "give the data set a Preprocessing with a scale"
+            )
         augmented = self._with(_augmentation=augmentation)
         _ = augmented.example
         return augmented

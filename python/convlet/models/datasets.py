@@ -1,4 +1,7 @@
-"""Data sets that know their classes and their preprocessing, and models that remember them."""
+"""Data sets that know their classes and their preprocessing, and models that remember them.
+
+A data set's `preprocessing` is None where no Preprocessing describes how its files become x.
+"""
 
 from typing import Any
 
@@ -14,11 +17,11 @@ def matched(model: Any, data: Any, owner: str) -> Any:
     Raises ValueError when the classes do not match by name, or when its images are prepared in
     another way than those that the model learned from.
     """
-    known = model.preprocessing
-    if known is not None and known != data.preprocessing and not _is_cropped(data):
+    known, here = model.preprocessing, data.preprocessing
+    if known is not None and here is not None and known != here and not _is_cropped(data):
         raise ValueError(
-            f"{owner}: x: expected images prepared as the model's, {known}, got "
-            f"{data.preprocessing}; set model.preprocessing where the change is meant"
+            f"{owner}: x: expected images prepared as the model's, {known}, got {here}; set "
+            "model.preprocessing where the change is meant"
         )
     if model.class_names is None or len(model.outputs) > 1:
         return data
@@ -27,7 +30,7 @@ def matched(model: Any, data: Any, owner: str) -> Any:
 
 def remember(model: Any, data: Any) -> None:
     """Class names and preprocessing of what a model learns from go with it."""
-    if model.preprocessing is None:
+    if model.preprocessing is None and data.preprocessing is not None:
         if _is_cropped(data):
             raise ValueError(
                 f"fit: x: an augmentation crops {data.preprocessing.input_shape} to "

@@ -254,6 +254,13 @@ class ImageDataGenerator:
             and not self.zca_whitening
         )
 
+    @property
+    def pixel_scale(self) -> float | None:
+        """The factor above 0 that is all that is done to pixels which are not changed at random;
+        None where it is more than such a factor."""
+        plain = self._is_linear and not self.featurewise_center and self.rescale > 0
+        return float(self.rescale) if plain else None
+
     def _linear(self, channels: int) -> tuple[Any, Any]:
         """That factor and offset; None, None where there is nothing to do, or more."""
         centred = self.featurewise_center and self.mean is not None

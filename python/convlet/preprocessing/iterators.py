@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from convlet.data.dataset import ImageDataset
 from convlet.data.pipeline import Buffers
+from convlet.data.preprocessing import Preprocessing
 from convlet.data.sampling import shuffled
 from convlet.data.split import stratified_split
 from convlet.layers import arguments
@@ -151,6 +155,9 @@ class ArrayIterator(ImageIterator):
 class DirectoryIterator(ImageIterator):
     """Batches of images in folders, decoded and changed by threads ahead of the step.
 
+    A model that is fit to it learns the class names, and the preprocessing where that is a resize
+    and a factor (`rescale`); labels are matched to the model's classes by name.
+
     dataset: the ImageDataset behind it. class_indices: {folder: label}. filenames: in the order of
     the folders. samples: how many.
     """
@@ -186,11 +193,14 @@ class DirectoryIterator(ImageIterator):
         )
         self.dataset = dataset.augment(generator.augment)
         self.dataset.seed = seed  # of orders and changes, after the split
-        self._class_mode = class_mode
+        self._generator, self._class_mode = generator, class_mode
         self.batch_size = dataset.batch_size
-        self.class_indices = {name: i for i, name in enumerate(dataset.class_names)}
-        self.num_classes = len(self.class_indices)
+        self.num_classes = len(dataset.class_names)
         self.image_shape = dataset.preprocessing.input_shape
+
+    @property
+    def class_indices(self) -> dict[str, int]:
+        return {name: i for i, name in enumerate(self.dataset.class_names or ())}
 
     @property
     def classes(self) -> NDArray[np.int64] | None:
@@ -220,3 +230,40 @@ class DirectoryIterator(ImageIterator):
     def __iter__(self) -> Iterator[Any]:
         for batch in self.dataset:
             yield (batch, batch) if self._class_mode == "input" else batch
+
+    # What fit, evaluate and predict ask of a data set, as of an ImageDataset.
+
+    @property
+    def class_names(self) -> list[str] | None:
+        """The folders in the order of their labels; None where the class mode has no labels."""
+        return self.dataset.class_names if self.dataset.label_mode is not None else None
+
+    @property
+    def labels(self) -> NDArray[np.int64] | None:
+        """The same as `classes`."""
+        return self.classes
+
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """How a file becomes x where nothing is changed at random; None where that takes more than
+        a Preprocessing does."""
+        scale = self._generator.pixel_scale
+        return None if scale is None else replace(self.dataset.preprocessing, scale=scale)
+
+    @property
+    def example(self) -> NDArray[Any]:
+        """An empty batch x, which shows shape and dtype."""
+        return self.dataset.example
+
+    def aligned_to(self, class_names: Sequence[str]) -> DirectoryIterator:
+        """The same images with labels that count in `class_names`, matched by name."""
+        return self._of(self.dataset.aligned_to(class_names))
+
+    def in_order(self) -> DirectoryIterator:
+        """The images each once, in the order of `filenames`, changed as the generator says."""
+        return self._of(self.dataset.in_order().augment(self._generator.augment))
+
+    def _of(self, dataset: ImageDataset) -> DirectoryIterator:
+        other = copy.copy(self)
+        other.dataset, other._running = dataset, None
+        return other

@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from convlet.data.dataset import ImageDataset
 from convlet.data.folders import FolderIndex, printable
 from convlet.data.preprocessing import Preprocessing
+from convlet.data.sampling import imbalance
 from convlet.data.split import stratified_split
 
 OWNER = "image_dataset_from_directory"
 SUBSETS = ("training", "validation", "both", None)
+FORMATS = ("tf", "grain")
 
 
 def image_dataset_from_directory(
@@ -35,6 +37,7 @@ def image_dataset_from_directory(
     crop_to_aspect_ratio: bool = False,
     pad_to_aspect_ratio: bool = False,
     data_format: str | None = None,
+    format: str = "tf",
     verbose: bool = True,
 ) -> Any:
     """Batches of the images in a folder, one folder per class.
@@ -59,7 +62,8 @@ def image_dataset_from_directory(
         crop_to_aspect_ratio: cut off what sticks out instead of stretching the image.
         pad_to_aspect_ratio: add black borders instead of stretching the image.
         data_format: "channels_last".
-        verbose: print how many files and classes were found.
+        format: "tf" or "grain", as Keras calls what it returns; here both give the same.
+        verbose: print how many files and classes were found, and whether classes are uneven.
 
     Returns:
         An ImageDataset of uint8 batches: begin the model with Rescaling(1 / 255). It has
@@ -69,7 +73,11 @@ def image_dataset_from_directory(
     Raises:
         ValueError, OSError: that name the argument, or the folder and what is wrong with it.
     """
-    _check(labels, label_mode, class_names, subset, validation_split, data_format)
+    _check(labels, label_mode, class_names, subset, validation_split)
+    if data_format not in (None, "channels_last"):
+        raise ValueError(f"{OWNER}: data_format: expected 'channels_last', got {data_format!r}")
+    if format not in FORMATS:
+        raise ValueError(f"{OWNER}: format: expected one of {FORMATS}, got {format!r}")
     if crop_to_aspect_ratio and pad_to_aspect_ratio:
         raise ValueError(f"{OWNER}: expected crop_to_aspect_ratio or pad_to_aspect_ratio, got both")
     resize = "crop" if crop_to_aspect_ratio else "pad" if pad_to_aspect_ratio else "stretch"
@@ -89,6 +97,8 @@ def image_dataset_from_directory(
         print(f"Found {len(paths)} files{classes}.")
         if skipped:
             print(f"{skipped} files that are no images are skipped.")
+        if names and found is not None and (uneven := imbalance(found, names)):
+            print(f"{uneven[0].upper()}{uneven[1:]}.")
 
     def dataset(rows: NDArray[np.int64], sampling: str | None) -> ImageDataset:
         return ImageDataset(
@@ -117,9 +127,7 @@ def image_dataset_from_directory(
     return dataset(kept if subset == "training" else held, order)
 
 
-def _check(
-    labels: Any, label_mode: Any, class_names: Any, subset: Any, split: Any, data_format: Any
-) -> None:
+def _check(labels: Any, label_mode: Any, class_names: Any, subset: Any, split: Any) -> None:
     if isinstance(labels, str) and labels != "inferred":
         raise ValueError(f"{OWNER}: labels: expected 'inferred', a list or None, got {labels!r}")
     if labels is None and label_mode is not None:
@@ -134,8 +142,6 @@ def _check(
             f"{OWNER}: validation_split: expected a share between 0 and 1 together with a subset, "
             f"got {split!r} and subset={subset!r}"
         )
-    if data_format not in (None, "channels_last"):
-        raise ValueError(f"{OWNER}: data_format: expected 'channels_last', got {data_format!r}")
 
 
 def _index(
