@@ -199,7 +199,7 @@ def rate(peer, python, folder, options, workers=0) -> float | None:
     result = subprocess.run(command, capture_output=True, text=True, env=environment)
     found = re.search(r"^rate (\S+)$", result.stdout, re.MULTILINE)
     if found is None:
-        reason = result.stderr.strip().splitlines() or ["no reason given"]
+        reason = result.stderr.strip().splitlines() or [f"exit code {result.returncode}"]
         print(f"{peer}: cannot be had: {reason[-1]}")
         return None
     return float(found[1])
@@ -229,17 +229,18 @@ def compare(folder, options) -> None:
             workers, best = n, found
     rates = {peer: [] for peer in PEERS}
     for _ in range(options.repeats):
-        for peer in list(rates):
+        for peer in PEERS:
             found = rate(peer, pythons[peer], folder, options, workers)
-            if found is None:
-                del rates[peer]
-            else:
+            if found is not None:
                 rates[peer].append(found)
                 print(f"  {peer}: {found:.0f}", flush=True)
-    print(f"{'':16} images/s  (smallest to largest of {options.repeats})")
+    rates = {peer: found for peer, found in rates.items() if found}
+    print(f"{'':16} images/s  (smallest to largest)")
     middle = {peer: statistics.median(found) for peer, found in rates.items()}
     for peer, found in rates.items():
-        print(f"{peer:16} {middle[peer]:8.0f}  ({min(found):.0f} to {max(found):.0f})")
+        print(
+            f"{peer:16} {middle[peer]:8.0f}  ({min(found):.0f} to {max(found):.0f} of {len(found)})"
+        )
     peers = {peer: value for peer, value in middle.items() if not peer.startswith("convlet")}
     if peers:
         best = max(peers, key=peers.get)
