@@ -28,27 +28,35 @@ def timm():
     return importlib.import_module("timm")
 
 
-def randomized(module, seed=0):
-    """The module in eval mode, with random biases, scales and statistics."""
+def randomized(module, images, seed=0):
+    """The module in eval mode, with random weights that let the images (N,H,W,C) through: the
+    moving averages are near what these images give, so the outputs depend on them."""
     generator = torch.Generator().manual_seed(seed)
 
     def uniform(tensor, low, high):
         tensor.data.uniform_(low, high, generator=generator)
 
+    batch_norms = [m for m in module.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     for part in module.modules():
-        norm = isinstance(part, (torch.nn.BatchNorm2d, torch.nn.LayerNorm))
-        if norm:
+        if isinstance(part, (torch.nn.Conv2d, torch.nn.Linear)):
+            torch.nn.init.kaiming_normal_(part.weight, generator=generator)
+        elif isinstance(part, (torch.nn.BatchNorm2d, torch.nn.LayerNorm)):
             uniform(part.weight, 0.5, 1.5)
         if getattr(part, "bias", None) is not None:
             uniform(part.bias, -0.2, 0.2)
-        if isinstance(part, torch.nn.BatchNorm2d):
-            uniform(part.running_mean, -0.2, 0.2)
-            uniform(part.running_var, 0.5, 1.5)
     for name, parameter in module.named_parameters():
         if name.endswith(("layer_scale", "gamma")):
             uniform(parameter, 0.2, 1)
         if name.endswith(("cls_token", "class_token", "pos_embed", "pos_embedding")):
             uniform(parameter, -0.2, 0.2)
+    if batch_norms:
+        for part in batch_norms:
+            part.momentum = 1.0
+        logits(module.train(), images)
+        for part in batch_norms:  # a channel that hardly varied would amplify rounding
+            variance = part.running_var
+            uniform(factor := torch.empty_like(variance), 1, 2)
+            part.running_var = torch.maximum(variance, variance.mean()) * factor
     return module.eval()
 
 
