@@ -75,6 +75,7 @@ class ImageDataset:
         self._reader = ImageReader(images, preprocessing, max_broken)
         self._augmentation: Augment | None = None
         self._ahead, self._limit = AHEAD, None
+        self._buffers = _buffers(AHEAD)
         self._check_label_mode()
 
     @classmethod
@@ -201,7 +202,8 @@ class ImageDataset:
     def prefetch(self, buffer_size: int | None = None) -> ImageDataset:
         """How many batches may be ready ahead of the one in use (2 at first, or for None)."""
         buffer_size = AHEAD if buffer_size is None or buffer_size == -1 else buffer_size
-        return self._with(_ahead=_positive(self.name, "buffer_size", buffer_size))
+        ahead = _positive(self.name, "buffer_size", buffer_size)
+        return self._with(_ahead=ahead, _buffers=_buffers(ahead))
 
     def take(self, count: int) -> ImageDataset:
         """The first batches of an epoch only."""
@@ -242,8 +244,8 @@ class ImageDataset:
             order[begin : begin + self.batch_size]
             for begin in range(0, len(order), self.batch_size)
         ][: len(self)]
-        buffers = Buffers(2 * (self._ahead + 2))
-        jobs = (ImageBatch(self._reader, rows, buffers, self._change(epoch)) for rows in batches)
+        change = self._change(epoch)
+        jobs = (ImageBatch(self._reader, rows, self._buffers, change) for rows in batches)
         return self._pass(jobs)
 
     def _pass(self, jobs: Iterator[ImageBatch]) -> Iterator[Any]:
@@ -296,6 +298,12 @@ class ImageDataset:
             return labels[0].astype(np.float32)[:, None]
         labels = [values.astype(np.int32) for values in labels]
         return labels if len(labels) > 1 else labels[0]
+
+
+def _buffers(ahead: int) -> Buffers:
+    """The memory of the batches that are under way, kept from pass to pass: fresh memory costs more
+    than what is written into it, and an allocator may or may not hand it back in between."""
+    return Buffers(2 * (ahead + 2))
 
 
 class _Counter:
