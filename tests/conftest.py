@@ -1,9 +1,14 @@
 """Fixtures that several test files use; helpers for comparison are in reference.py."""
 
+import signal
+
 import pytest
 from hypothesis import HealthCheck, settings
 
 from convlet import _core
+
+# A shell starts background jobs with Ctrl-C ignored; tests send it to themselves and to others.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Drawn examples are the same from run to run; shared machines are too uneven for deadlines.
 settings.register_profile(
