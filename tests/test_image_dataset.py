@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -495,7 +496,12 @@ INTERRUPTED = """
 def test_ctrl_c_is_prompt_and_clean(folder):
     program = [sys.executable, "-c", textwrap.dedent(INTERRUPTED), str(folder)]
     for wait in (0.0, 0.05, 0.11):
-        with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        with subprocess.Popen(
+            program,
+            cwd=Path(__file__).parent,  # where loader_threads is
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as process:
             while process.stdout.readline() != b"training\n":
                 assert process.poll() is None
             time.sleep(wait)

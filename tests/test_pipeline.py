@@ -4,6 +4,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -131,7 +132,9 @@ def test_ctrl_c_at_any_moment():
         print(interrupted)
     """
     program = [sys.executable, "-c", textwrap.dedent(code)]
-    result = subprocess.run(program, capture_output=True, text=True, timeout=120)
+    result = subprocess.run(  # where loader_threads is
+        program, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=120
+    )
     assert result.returncode == 0, result.stderr
     assert int(result.stdout) > 300
 
