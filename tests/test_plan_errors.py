@@ -71,6 +71,11 @@ BAD_PLANS = {
     "output 1 has no loss": {"losses": [SPARSE], "metrics": [{"kind": "binary", "output": 1}]},
     "use the sparse accuracy": {"losses": [SPARSE], "metrics": [{"kind": "categorical"}]},
     "use the categorical or binary": {"losses": [CATEGORICAL], "metrics": [{"kind": "sparse"}]},
+    'expected precision "float32", "tf32" or "bfloat16", got "half"': {
+        "losses": [SPARSE],
+        "precision": "half",
+    },
+    'precision "tf32" cannot be had on the CPU': {"losses": [SPARSE], "precision": "tf32"},
 }
 
 

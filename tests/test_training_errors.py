@@ -17,8 +17,8 @@ BAD_COMPILE = [
     ({"metrics": ["accuracy", "accuracy"]}, "got 'accuracy' twice"),
     ({"loss_weights": ["a"]}, "loss_weights: expected numbers"),
     ({"device": "gpu"}, "device: expected 'auto', 'cpu' or 'cuda', got 'gpu'"),
-    ({"precision": "bfloat16"}, "expected 'float32', got 'bfloat16', which is not in this version"),
-    ({"precision": "half"}, "got 'half', which is not known"),
+    ({"precision": "half"}, "precision: expected 'float32', 'tf32' or 'bfloat16', got 'half'"),
+    ({"precision": "tf32", "device": "cpu"}, 'precision "tf32" cannot be had on the CPU: it needs'),
 ]
 
 

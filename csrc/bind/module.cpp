@@ -37,7 +37,7 @@ double fma_peak() {
   double best = 0;
   for (int run = 0; run < 20; ++run) {
     auto start = std::chrono::steady_clock::now();
-    double operations = device.kernels().fma_peak(device.context(), pieces);
+    double operations = device.kernels(Precision::float32).fma_peak(device.context(), pieces);
     std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
     best = std::max(best, operations / seconds.count() * 1e-9);
   }
@@ -55,10 +55,18 @@ void bind_device(py::module_& module) {
   module.def("fma_peak", fma_peak, "GFLOP/s of multiply-adds in registers, on all threads");
   module.def(
       "device_description",
-      [](const std::string& device) {
-        return device_named("device_description", device).description();
+      [](const std::string& device, const std::string& precision) {
+        Precision wanted = precision_named("device_description", precision);
+        return device_named("device_description", device).description(wanted);
       },
-      arg("device"));
+      arg("device"), arg("precision") = "float32");
+  module.def(
+      "check_precision",
+      [](const std::string& device, const std::string& precision) {
+        Precision wanted = precision_named("check_precision", precision);
+        device_named("check_precision", device).kernels(wanted);
+      },
+      arg("device"), arg("precision"), "ValueError unless the device has the precision");
 }
 
 }  // namespace

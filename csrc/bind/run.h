@@ -39,7 +39,7 @@ template <class Kernel>
 void run(Kernel&& kernel) {
   ReleasedGil unlocked;
   Device& device = cpu_device();
-  kernel(device.kernels(), device.context());
+  kernel(device.kernels(Precision::float32), device.context());
 }
 
 // kernel(kernels, context, workspace), with workspace of bytes(kernels, context.threads()).
@@ -47,7 +47,7 @@ template <class Bytes, class Kernel>
 void run(Bytes&& bytes, Kernel&& kernel) {
   ReleasedGil unlocked;
   Device& device = cpu_device();
-  const Kernels& kernels = device.kernels();
+  const Kernels& kernels = device.kernels(Precision::float32);
   Context& context = device.context();
   Workspace workspace(device, bytes(kernels, context.threads()));
   kernel(kernels, context, workspace);

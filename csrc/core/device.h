@@ -10,13 +10,24 @@ namespace convlet {
 
 struct Kernels;  // ops/kernels.h
 
+// What the factors of a product are rounded to before they are multiplied by the kernels of conv2d,
+// dense and matmul, forward and backward. Sums, all other arithmetic, and every value in memory are
+// float32 whatever the precision.
+enum class Precision { float32, tf32, bfloat16 };
+
+const char* name_of(Precision precision);
+// ValueError that lists the names, unless `name` is one of them.
+Precision precision_named(const char* what, const std::string& name);
+
 class Device {
  public:
   virtual ~Device() = default;
 
-  virtual std::string name() const = 0;         // "cpu", "cuda"
-  virtual std::string description() const = 0;  // for people: chip, instruction set, threads
-  virtual const Kernels& kernels() const = 0;
+  virtual std::string name() const = 0;  // "cpu", "cuda"
+  // For people: chip, instruction set, threads, and what `precision` means here; Error as kernels.
+  virtual std::string description(Precision precision) const = 0;
+  // The table for a precision; Error with the reason and the fix where this device has none.
+  virtual const Kernels& kernels(Precision precision) const = 0;
   virtual Context& context() = 0;
 
   // 64-byte aligned memory of this device, not initialised; Error when there is not enough.

@@ -55,12 +55,18 @@ class CpuDevice final : public Device {
  public:
   std::string name() const override { return "cpu"; }
 
-  std::string description() const override {
+  std::string description(Precision precision) const override {
     int n = num_threads();
-    return concat(brand(), ", ", cpu::table().name, ", ", n, n == 1 ? " thread" : " threads");
+    return concat(brand(), ", ", kernels(precision).name, ", ", n, n == 1 ? " thread" : " threads");
   }
 
-  const Kernels& kernels() const override { return cpu::table(); }
+  const Kernels& kernels(Precision precision) const override {
+    if (precision == Precision::float32) return cpu::table();
+    const char* reason = precision == Precision::tf32 ? "it needs an NVIDIA GPU"
+                                                      : "this convlet has no such kernels";
+    value_error("precision \"", name_of(precision), "\" cannot be had on the CPU: ", reason,
+                "; use precision=\"float32\"");
+  }
   Context& context() override { return ThreadPool::instance().team(num_threads()); }
 
   void* allocate(std::size_t bytes) override {

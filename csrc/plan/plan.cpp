@@ -74,7 +74,7 @@ void Plan::Implementation::make() {
   state_version = kNotReady;
   last_n = -1;
   program = compile(graph, state, options);
-  kernels = &device.kernels();
+  kernels = &device.kernels(options.precision);
   context = &device.context();
   labels.assign(program.targets.size(), {});
   scales.assign(program.targets.size(), {});
@@ -91,7 +91,7 @@ void Plan::Implementation::make() {
 
 // Makes everything anew when the threads, the instruction set or the optimizer have changed.
 void Plan::Implementation::refresh() {
-  if (context != &device.context() || kernels != &device.kernels() ||
+  if (context != &device.context() || kernels != &device.kernels(options.precision) ||
       state_version != state.version())
     make();
 }

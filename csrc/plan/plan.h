@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "core/device.h"
 #include "ops/kernels.h"
 #include "plan/graph.h"
 #include "plan/state.h"
@@ -44,7 +45,8 @@ struct PlanOptions {
   std::vector<LossSpec> losses;
   std::vector<MetricSpec> metrics;
   bool fuse = true;
-  std::uint64_t seed = 0;  // of dropout
+  std::uint64_t seed = 0;                    // of dropout
+  Precision precision = Precision::float32;  // of the kernels, see core/device.h
 };
 
 // One batch. Data may be larger than the batch: `indices` (null: 0..n-1) picks its rows.
@@ -77,7 +79,8 @@ struct BlockInfo {
 // The state must outlive the plan; the graph is copied.
 class Plan {
  public:
-  // Error when the graph, the state and the options do not fit together.
+  // Error when the graph, the state and the options do not fit together, or the state's device
+  // lacks the precision.
   Plan(const Graph& graph, State& state, const PlanOptions& options);
   ~Plan();
 

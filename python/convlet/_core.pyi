@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 F32 = NDArray[np.float32]
 Pair = tuple[int, int]
+Precision = Literal["float32", "tf32", "bfloat16"]
 Padding = Literal["valid", "same"] | tuple[Pair, Pair]
 
 __version__: str
@@ -22,7 +23,8 @@ def supported_isas() -> list[str]: ...
 def set_isa(name: str) -> None: ...
 def resize_bilinear(x: NDArray[np.uint8], out: NDArray[np.uint8]) -> None: ...
 def fma_peak() -> float: ...  # GFLOP/s of multiply-adds in registers, on num_threads() threads
-def device_description(device: Literal["cpu", "cuda"]) -> str: ...
+def device_description(device: Literal["cpu", "cuda"], precision: Precision = "float32") -> str: ...
+def check_precision(device: Literal["cpu", "cuda"], precision: Precision) -> None: ...
 
 # Functional ops: numpy arrays in, a numpy array out (`out` when given).
 def conv2d(
@@ -307,6 +309,7 @@ class Plan:
         metrics: Sequence[dict[str, Any]] = (),
         fuse: bool = True,
         seed: int = 0,
+        precision: Precision = "float32",
     ) -> None: ...
     def run(
         self,

@@ -45,6 +45,7 @@ MODELS = (
 OPTIMIZERS = ("adam", "adamw", "rmsprop", "sgd")
 BALANCES = ("none", "weight", "sample")
 DEVICES = ("auto", "cpu", "cuda")
+PRECISIONS = ("float32", "tf32", "bfloat16")
 
 
 class Parser(argparse.ArgumentParser):
@@ -116,6 +117,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "e.g. flip,rotate=15,shift=0.1,zoom=0.1,brightness=0.2,padding=4,erase=0.5",
     )
     train.add_argument("--device", choices=DEVICES, help="default: auto")
+    train.add_argument(
+        "--precision", choices=PRECISIONS, help="of the products in kernels (default: float32)"
+    )
     train.add_argument("--seed", type=_whole, help="of the split, weights and order (default: 0)")
     train.add_argument(
         "--val-split",

@@ -25,6 +25,7 @@ class Settings:
     lr: float | None = None
     optimizer: str = "adam"
     device: str = "auto"
+    precision: str = "float32"
     seed: int = 0
     val_split: float = 0.1
     augment: str = "default"

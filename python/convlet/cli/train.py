@@ -89,7 +89,8 @@ def run(options: Namespace) -> None:
     if folder is not None and folder.read_split() != job.samples:
         raise ValueError(f"{job.data}: has changed since {folder.path} began; start a new run")
     if folder is not None and folder.last.is_file():
-        model = load_model(folder.last)
+        settings = job.settings
+        model = load_model(folder.last, device=settings.device, precision=settings.precision)
     else:
         model = new_model(job)
     if folder is None:
@@ -244,6 +245,7 @@ def new_model(job: Job) -> Any:
     model.compile(
         optimizer=OPTIMIZERS[settings.optimizer](rate),
         device=settings.device,
+        precision=settings.precision,
         **job.objective.criteria(settings.label_smoothing),
     )
     model.class_names = job.objective.class_names(job.source)

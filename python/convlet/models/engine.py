@@ -21,6 +21,7 @@ class Engine:
 
     Args:
         losses: of the user's, to be traced.
+        precision: of the kernels, in every mode.
     """
 
     def __init__(
@@ -30,6 +31,7 @@ class Engine:
         seed: int,
         optimizer: Any = None,
         losses: Sequence[OutputLoss] = (),
+        precision: str = "float32",
     ):
         self.graph = _core.Graph()
         groups = {} if optimizer is None else {"decays": optimizer.decays}
@@ -48,7 +50,7 @@ class Engine:
         self.state = _core.State(self.graph, device)
         self.lock = threading.RLock()
         self.averaged = False
-        self._seed = seed
+        self._options = {"seed": seed, "precision": precision}
         self._plans: dict[str, tuple[int, Any]] = {}
         self._losses: list[dict[str, Any]] = []
         self._metrics: list[dict[str, Any]] = []
@@ -81,9 +83,9 @@ class Engine:
     def new_plan(self, mode: str, batch: int) -> Any:
         """A plan of the caller's own."""
         if mode == "predict":
-            return _core.Plan(self.graph, self.state, mode, batch)
+            return _core.Plan(self.graph, self.state, mode, batch, **self._options)
         return _core.Plan(
-            self.graph, self.state, mode, batch, self._losses, self._metrics, seed=self._seed
+            self.graph, self.state, mode, batch, self._losses, self._metrics, **self._options
         )
 
     def claim(self) -> None:
@@ -196,3 +198,16 @@ def resolve_device(device: Any) -> str:
             ) from None
         return "cpu"
     return "cuda"
+
+
+def resolve_precision(precision: Any, device: str) -> str:
+    """The precision, when the device has it; else ValueError with the reason and the fix."""
+    if precision not in ("float32", "tf32", "bfloat16"):
+        raise ValueError(
+            f"compile: precision: expected 'float32', 'tf32' or 'bfloat16', got {precision!r}"
+        )
+    try:
+        _core.check_precision(device, precision)
+    except ValueError as error:
+        raise ValueError(f"compile: {error}") from None
+    return precision

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from convlet import _core, losses, metrics, optimizers
 from convlet.models.architecture import describe, rebuild
 from convlet.models.compilation import OutputMetric
+from convlet.models.engine import resolve_device
 from convlet.models.lowering import Parameter
 from convlet.models.model import Model
 
@@ -164,6 +165,7 @@ def load_model(
     custom_objects: dict[str, Any] | None = None,
     compile: bool = True,
     device: str = "auto",
+    precision: str | None = None,
 ) -> Model:
     """The model of a file that ``save`` wrote, ready to predict or to go on training.
 
@@ -172,6 +174,8 @@ def load_model(
             by their names. A file names them, but nothing is imported by that name.
         compile: whether to bring back optimizer, loss and metrics.
         device: "auto", "cpu" or "cuda", as in Model.compile.
+        precision: as in Model.compile. None is that of the file or, where this machine lacks it,
+            float32 with a warning. Without ``compile`` it is float32.
 
     Raises:
         FileNotFoundError: when there is no such file.
@@ -194,13 +198,26 @@ def load_model(
 
             model.preprocessing = Preprocessing.from_config(content["preprocessing"])
         if compile and content["training"] is not None:
-            _resume(model, content["training"], tensors, device, where, custom_objects)
+            training = content["training"]
+            training["precision"] = precision or _precision_here(training, device, where)
+            _resume(model, training, tensors, device, where, custom_objects)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{where}: damaged ({type(error).__name__}: {error})") from None
     except ValueError as error:
         text = str(error)
         raise ValueError(text if text.startswith(where) else f"{where}: {text}") from None
     return model
+
+
+def _precision_here(training: dict[str, Any], device: str, where: str) -> str:
+    precision: str = training["precision"]
+    if precision in ("tf32", "bfloat16"):
+        try:
+            _core.check_precision(resolve_device(device), precision)
+        except ValueError as error:
+            warnings.warn(f"{where}: trained in {precision}, float32 here: {error}", stacklevel=3)
+            return "float32"
+    return precision
 
 
 def _resume(

@@ -23,7 +23,7 @@ from convlet.models.compilation import Compilation
 from convlet.models.data import DataAdapter, Rows, Samples
 from convlet.models.datasets import is_dataset, matched, remember
 from convlet.models.display import EpochDisplay
-from convlet.models.engine import Engine, resolve_device
+from convlet.models.engine import Engine, resolve_device, resolve_precision
 from convlet.models.meter import Meter
 from convlet.models.structure import pack
 from convlet.progress import is_terminal
@@ -72,19 +72,16 @@ class Trainer:
                 list of lists or a dict of lists. "accuracy" becomes the accuracy that fits the
                 loss.
             device: "auto", "cpu" or "cuda".
-            precision: "float32".
+            precision: of the products in convolution, dense and matmul kernels, forward and
+                backward: "float32", "tf32" (NVIDIA GPUs) or "bfloat16" (mixed). Weights, sums and
+                all else are float32; see docs/training.md.
 
         Raises:
             ValueError: for an unknown name, or a device or precision that cannot be had.
         """
-        if precision != "float32":
-            known = precision in ("tf32", "bfloat16")
-            reason = "is not in this version" if known else "is not known"
-            raise ValueError(
-                f"compile: precision: expected 'float32', got {precision!r}, which {reason}"
-            )
-        self.device, self._device_was_auto = resolve_device(device), device == "auto"
-        self.precision = precision
+        resolved = resolve_device(device)
+        self.precision = resolve_precision(precision, resolved)
+        self.device, self._device_was_auto = resolved, device == "auto"
         self._compilation = Compilation(optimizer, loss, loss_weights, metrics)
         self._announced = False
         self.forget_engine()
@@ -120,7 +117,7 @@ class Trainer:
         if self._engine_ is None:
             optimizer = None if compilation is None else compilation.optimizer
             traceable = [] if compilation is None else compilation.traceable
-            engine = Engine(self, self.device, self.seed, optimizer, traceable)
+            engine = Engine(self, self.device, self.seed, optimizer, traceable, self.precision)
             if compilation is not None:
                 engine.configure(
                     compilation.optimizer, compilation.loss_specs(), compilation.metric_specs()
@@ -406,10 +403,13 @@ class Trainer:
             return
         self._announced = True
         chosen = " (chosen by device='auto')" if self._device_was_auto else ""
+        what = _core.device_description(self.device, self.precision)
         parts = [
             f"{self.name}: {self.count_params():,} parameters",
-            f"on {self.device}{chosen}: {_core.device_description(self.device)}",
+            f"on {self.device}{chosen}: {what}",
         ]
+        if self.precision != "float32":
+            parts.append(f"precision {self.precision}")
         assert self._compilation is not None
         parts += [f"{key} is {meaning}" for key, meaning in self._compilation.meaning.items()]
         print("; ".join(parts), flush=True)
