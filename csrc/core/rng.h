@@ -4,6 +4,8 @@
 #pragma once
 #include <cstdint>
 
+#include "core/host_device.h"
+
 namespace convlet {
 
 struct Philox {
@@ -11,7 +13,8 @@ struct Philox {
 };
 
 // Four 32-bit words for one 128-bit counter (stream, index) under a 64-bit key.
-inline Philox philox(std::uint64_t key, std::uint64_t stream, std::uint64_t index) {
+CONVLET_HOST_DEVICE inline Philox philox(std::uint64_t key, std::uint64_t stream,
+                                         std::uint64_t index) {
   std::uint32_t k0 = static_cast<std::uint32_t>(key), k1 = static_cast<std::uint32_t>(key >> 32);
   std::uint32_t c0 = static_cast<std::uint32_t>(index),
                 c1 = static_cast<std::uint32_t>(index >> 32);
@@ -32,7 +35,7 @@ inline Philox philox(std::uint64_t key, std::uint64_t stream, std::uint64_t inde
 }
 
 // A float in [0, 1) from 24 random bits.
-inline float uniform(std::uint32_t word) {
+CONVLET_HOST_DEVICE inline float uniform(std::uint32_t word) {
   return static_cast<float>(word >> 8) * 0x1p-24f;
 }
 

@@ -44,16 +44,6 @@ constexpr int max_rows(int vectors) {
   return rows < 12 ? rows : 12;
 }
 
-constexpr std::int64_t smaller(std::int64_t a, std::int64_t b) {
-  return a < b ? a : b;
-}
-constexpr std::int64_t larger(std::int64_t a, std::int64_t b) {
-  return a > b ? a : b;
-}
-constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
-  return (a + b - 1) / b;
-}
-
 // Activations that are too long to be inlined into every tile, over the rows that it has just
 // stored.
 __attribute__((noinline)) inline void activate_rows(Activation activation, const Row* rows,

@@ -80,11 +80,4 @@ inline void transform(Context& context, std::int64_t n, const float* a, const fl
   });
 }
 
-// f(std::integral_constant<Enum, value>) for the run-time value of an enum that ends with `last`.
-template <class Enum, Enum last, int i = 0, class F>
-inline void with_value(Enum value, F&& f) {
-  if (static_cast<int>(value) == i) return f(std::integral_constant<Enum, static_cast<Enum>(i)>());
-  if constexpr (i < static_cast<int>(last)) with_value<Enum, last, i + 1>(value, f);
-}
-
 }  // namespace convlet::CONVLET_ISA

@@ -78,19 +78,7 @@ struct ReduceAxes {
   }
 };
 
-// How values are joined: from `start`, step by step, and across the lanes of a vector.
-struct Total {
-  static V start() { return zero(); }
-  static V join(V total, V value) { return total + value; }
-};
-struct Largest {
-  static V start() { return broadcast(-__builtin_inff()); }
-  static V join(V best, V value) { return select(is_nan(value), value, max(value, best)); }
-};
-struct Smallest {
-  static V start() { return broadcast(__builtin_inff()); }
-  static V join(V best, V value) { return select(is_nan(value), value, min(value, best)); }
-};
+// Across the lanes of a vector.
 inline float join_lanes(Total, V a) {
   return sum_of_lanes(a);
 }
@@ -234,11 +222,6 @@ inline void reduce(Context& context, const ReduceShape& s, ReduceFunction functi
     case ReduceFunction::min:
       return reduce_with<Smallest>(context, s, 1.0f, x, y, partial);
   }
-}
-
-// Whether an element of x is (one of) the extreme(s) y.
-inline Mask is_extreme(V x, V y) {
-  return (x == y) | is_nan(x);
 }
 
 // One block of results: the share of each of their elements, then all elements.

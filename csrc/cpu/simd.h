@@ -454,4 +454,13 @@ inline float max_of_lanes(V a) {
   return best;
 }
 
+// a to the b, lane by lane.
+inline V power(V a, V b) {
+  float base[V::width], exponent[V::width];
+  store(base, a);
+  store(exponent, b);
+  for (int i = 0; i < V::width; ++i) base[i] = std::pow(base[i], exponent[i]);
+  return load(base);
+}
+
 }  // namespace convlet::CONVLET_ISA

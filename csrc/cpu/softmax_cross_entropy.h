@@ -71,18 +71,6 @@ inline float cross_entropy_row(const CrossEntropyRow& row, float* dlogits, float
   return loss;
 }
 
-// Of -(1-p)^gamma log p, given log p: the value, and p times the derivative.
-struct FocalTerm {
-  V value, slope;
-};
-
-inline FocalTerm focal_term(V log_p, float gamma) {
-  const V rest = max(broadcast(1e-30f), zero() - expm1_negative(log_p));  // NaN passes
-  const V factor = exp(broadcast(gamma) * log(rest));
-  const V p_log_p = exp(log_p) * log_p;
-  return {zero() - factor * log_p, broadcast(gamma) * factor / rest * p_log_p - factor};
-}
-
 // The focal loss of a row. With h[c] = q[c] * slope[c]: dl/dz[j] = h[j] - p[j] sum_c h[c].
 inline float focal_row(const CrossEntropyRow& row, float gamma, float* dlogits, float* softmax) {
   const float maximum = row_maximum(row.logits, row.C);

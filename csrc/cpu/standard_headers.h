@@ -9,5 +9,6 @@
 #include <type_traits>
 
 #include "core/context.h"
+#include "core/host_device.h"
 #include "core/rng.h"
 #include "ops/kernels.h"

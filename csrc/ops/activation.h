@@ -9,6 +9,7 @@
 #pragma once
 #include <string>
 
+#include "core/host_device.h"
 #include "core/tensor.h"
 
 namespace convlet {
@@ -37,7 +38,7 @@ const char* name_of(Activation activation);
 
 // The number that relu6, leaky_relu and elu take; 0 for the others. Where an activation is the
 // epilogue of another kernel it has this value.
-constexpr float default_alpha(Activation activation) {
+CONVLET_HOST_DEVICE constexpr float default_alpha(Activation activation) {
   return activation == Activation::relu6        ? 6.0f
          : activation == Activation::leaky_relu ? 0.2f
          : activation == Activation::elu        ? 1.0f
@@ -48,7 +49,7 @@ float check_alpha(const char* op, const char* name, double alpha);
 
 // Whether act'(x) can be had from y = act(x) alone: such an activation can be fused into the step
 // before it in training; the others need x.
-constexpr bool gradient_from_output(Activation activation) {
+CONVLET_HOST_DEVICE constexpr bool gradient_from_output(Activation activation) {
   return activation != Activation::gelu && activation != Activation::silu &&
          activation != Activation::hard_sigmoid && activation != Activation::hard_swish;
 }

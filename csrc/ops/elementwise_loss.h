@@ -17,6 +17,7 @@ enum class ElementwiseLoss {
   binary_cross_entropy,
   value,
 };
+constexpr ElementwiseLoss kLastElementwiseLoss = ElementwiseLoss::value;
 
 struct ElementwiseLossSpec {
   ElementwiseLoss kind = ElementwiseLoss::mean_squared_error;

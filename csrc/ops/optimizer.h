@@ -16,6 +16,7 @@
 namespace convlet {
 
 enum class OptimizerKind { sgd, rmsprop, adam };
+constexpr OptimizerKind kLastOptimizerKind = OptimizerKind::adam;
 
 struct OptimizerSpec {
   OptimizerKind kind = OptimizerKind::sgd;
@@ -38,6 +39,7 @@ struct OptimizerStep {
 };
 
 // How many flat buffers of state the optimizer keeps, each as long as the parameters.
+constexpr int kMostOptimizerSlots = 3;
 int optimizer_slots(const OptimizerSpec& spec);
 const char* optimizer_slot_name(const OptimizerSpec& spec, int slot);
 

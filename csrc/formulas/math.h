@@ -6,7 +6,7 @@ namespace convlet::CONVLET_ISA {
 
 // c[0] + c[1] x + ... + c[n-1] x^(n-1), by Horner's rule.
 template <int n>
-inline V polynomial(const float (&c)[n], V x) {
+CONVLET_HOST_DEVICE inline V polynomial(const float (&c)[n], V x) {
   V y = broadcast(c[n - 1]);
   for (int i = n - 2; i >= 0; --i) y = fma(y, x, broadcast(c[i]));
   return y;
@@ -17,7 +17,7 @@ constexpr float kLn2High = 0.693359375f, kLn2Low = -2.12194440e-4f;
 
 // e^x = 2^n e^r, r = x - n ln 2, e^r = 1 + r + r^2 P(r) for |r| <= ln(2)/2, to 2^-28. Results below
 // the smallest normal are denormal, not zero. 1 ulp with FMA, 2 without.
-inline V exp(V x) {
+CONVLET_HOST_DEVICE inline V exp(V x) {
   constexpr float kP[] = {0x1.fffffcp-2f, 0x1.55549p-3f, 0x1.5558fcp-5f, 0x1.123b8ap-7f,
                           0x1.6a2178p-10f};
   // Outside [-104, 89] the result is 0 or infinity. Constants stand first, so that NaN stays NaN.
@@ -34,7 +34,7 @@ inline V exp(V x) {
 
 // ln x = e ln 2 + ln(1+f), x = 2^e (1+f) with 1+f in [sqrt(1/2), sqrt(2)], and ln(1+f) = f - f^2/2
 // + f^3 P(f), to 2^-30. -inf at 0, NaN below.
-inline V log(V x) {
+CONVLET_HOST_DEVICE inline V log(V x) {
   constexpr float kP[] = {0x1.555548p-2f,  -0x1.000006p-2f, 0x1.99a4b6p-3f,
                           -0x1.555c4ep-3f, 0x1.23376ap-3f,  -0x1.fc2206p-4f,
                           0x1.e6f052p-4f,  -0x1.de3c1p-4f,  0x1.1457d6p-4f};
@@ -55,7 +55,7 @@ inline V log(V x) {
 }
 
 // e^x - 1 for x <= 0 without the loss near 0: with the n and r of exp, 2^n (e^r - 1) + (2^n - 1).
-inline V expm1_negative(V x) {
+CONVLET_HOST_DEVICE inline V expm1_negative(V x) {
   constexpr float kP[] = {0x1.fffffcp-2f, 0x1.55549p-3f, 0x1.5558fcp-5f, 0x1.123b8ap-7f,
                           0x1.6a2178p-10f};
   x = max(broadcast(-87.0f), x);  // below, the result is -1
@@ -67,21 +67,21 @@ inline V expm1_negative(V x) {
 }
 
 // ln(1 + x). With w = 1 + x rounded, ln(w) x / (w - 1) repairs the rounding (Kahan).
-inline V log1p(V x) {
+CONVLET_HOST_DEVICE inline V log1p(V x) {
   const V one = broadcast(1.0f), w = one + x;
   const V y = log(w) * (x / (w - one));
   return select(w == one, x, select(x < broadcast(__builtin_inff()), y, x));
 }
 
 // 1 / (1 + e^-x), from e^-|x| so that the small side keeps its relative accuracy.
-inline V sigmoid(V x) {
+CONVLET_HOST_DEVICE inline V sigmoid(V x) {
   V e = exp(zero() - abs(x));
   V y = broadcast(1.0f) / (broadcast(1.0f) + e);
   return select(x < zero(), e * y, y);
 }
 
 // x + x^3 P(x^2) for |x| < 0.625, to 2^-27; 1 - 2 / (e^2|x| + 1) with the sign of x beyond.
-inline V tanh(V x) {
+CONVLET_HOST_DEVICE inline V tanh(V x) {
   constexpr float kP[] = {-0x1.555532p-2f, 0x1.110726p-3f, -0x1.b83c5ap-5f, 0x1.52269cp-6f,
                           -0x1.75e1ccp-8f};
   V a = abs(x);
@@ -100,7 +100,7 @@ struct Normal {
   V density;
   V lower_tail;
 };
-inline Normal normal(V x) {
+CONVLET_HOST_DEVICE inline Normal normal(V x) {
   constexpr float kP[] = {0x1.e361eap-2f,  -0x1.8c18fp-4f,   0x1.cabd28p-7f,  0x1.d494f6p-6f,
                           -0x1.07c2bcp-5f, 0x1.25eec4p-6f,   -0x1.47f04cp-8f, -0x1.3e2e58p-12f,
                           0x1.6aeb74p-11f, -0x1.0220f4p-14f, -0x1.2dea3cp-14f};

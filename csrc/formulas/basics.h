@@ -1,0 +1,22 @@
+// What bodies and formulas use everywhere: whole numbers, and constants from values known at run
+// time.
+namespace convlet::CONVLET_ISA {
+
+CONVLET_HOST_DEVICE constexpr std::int64_t smaller(std::int64_t a, std::int64_t b) {
+  return a < b ? a : b;
+}
+CONVLET_HOST_DEVICE constexpr std::int64_t larger(std::int64_t a, std::int64_t b) {
+  return a > b ? a : b;
+}
+CONVLET_HOST_DEVICE constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
+  return (a + b - 1) / b;
+}
+
+// f(std::integral_constant<Enum, value>) for the run-time value of an enum that ends with `last`.
+template <class Enum, Enum last, int i = 0, class F>
+CONVLET_HOST_DEVICE inline void with_value(Enum value, F&& f) {
+  if (static_cast<int>(value) == i) return f(std::integral_constant<Enum, static_cast<Enum>(i)>());
+  if constexpr (i < static_cast<int>(last)) with_value<Enum, last, i + 1>(value, f);
+}
+
+}  // namespace convlet::CONVLET_ISA
