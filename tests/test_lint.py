@@ -28,6 +28,8 @@ def test_ruff_format():
 
 
 def test_clang_format():
-    sources = [p for p in sorted((ROOT / "csrc").rglob("*")) if p.suffix in (".h", ".cpp")]
+    kinds = (".h", ".cpp", ".cuh", ".cu")
+    folders = (ROOT / "csrc", ROOT / "tests" / "simt")
+    sources = [p for folder in folders for p in sorted(folder.rglob("*")) if p.suffix in kinds]
     assert len(sources) > 50
     run(SCRIPTS / "clang-format", "--dry-run", "-Werror", *sources)

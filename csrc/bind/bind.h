@@ -23,4 +23,8 @@ void bind_plan(pybind11::module_& module);           // Graph, State, Plan
 // ValueError that begins with `what` unless this build has a device of that name.
 Device& device_named(const char* what, const std::string& name);
 
+// Adds the device of a shared library with the functions of csrc/cuda/device.cu's end, for tests;
+// returns its name.
+std::string load_device(const std::string& path);
+
 }  // namespace convlet::bind

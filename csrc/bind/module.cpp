@@ -52,6 +52,7 @@ void bind_device(py::module_& module) {
   module.def("isa", [] { return std::string(cpu::table().name); });
   module.def("supported_isas", cpu::supported_isas);
   module.def("set_isa", cpu::set_table, arg("name"));
+  module.def("load_device", load_device, arg("path"), "Adds a device for tests; returns its name");
   module.def("fma_peak", fma_peak, "GFLOP/s of multiply-adds in registers, on all threads");
   module.def(
       "device_description",
@@ -70,12 +71,6 @@ void bind_device(py::module_& module) {
 }
 
 }  // namespace
-
-Device& device_named(const char* what, const std::string& name) {
-  if (name == "cuda") value_error(what, ": this convlet was built without CUDA");
-  if (name != "cpu") value_error(what, ": expected device \"cpu\", got \"", name, '"');
-  return cpu_device();
-}
 
 }  // namespace convlet::bind
 

@@ -1,0 +1,32 @@
+// CudaContext: the stream that kernels are launched into.
+#pragma once
+#include "core/context.h"
+#include "cuda/gpu.cuh"
+
+namespace convlet::cuda {
+
+class CudaContext final : public Context {
+ public:
+  CudaContext(cudaStream_t stream, int multiprocessors)
+      : stream_(stream), multiprocessors_(multiprocessors) {}
+
+  cudaStream_t stream() const { return stream_; }
+  int multiprocessors() const { return multiprocessors_; }
+
+  // Kernels find their own threads: on the host there is one.
+  int threads() const override { return 1; }
+  void parallel(std::int64_t count, std::int64_t, Body body, void* argument) override {
+    if (count > 0) body(argument, 0, count, 0);
+  }
+
+ private:
+  cudaStream_t stream_;
+  int multiprocessors_;
+};
+
+// The context of a kernel of this backend's table.
+inline CudaContext& cuda_context(Context& context) {
+  return static_cast<CudaContext&>(context);
+}
+
+}  // namespace convlet::cuda

@@ -1,0 +1,121 @@
+#include <memory>
+#include <mutex>
+
+#include "core/error.h"
+#include "cuda/context.h"
+#include "cuda/device.h"
+#include "cuda/table.h"
+
+namespace convlet::cuda {
+namespace {
+
+// The oldest architecture that kernels are compiled for.
+constexpr int kOldestMajor = 8;
+
+void check(cudaError_t error, const char* what) {
+  if (error == cudaSuccess) return;
+  cudaGetLastError();  // the next call starts clean, where the error allows it
+  value_error(kTableName, ": ", what, ": ", cudaGetErrorString(error));
+}
+
+class CudaDevice final : public Device {
+ public:
+  CudaDevice(cudaStream_t stream, const cudaDeviceProp& properties)
+      : properties_(properties), context_(stream, properties.multiProcessorCount) {}
+
+  std::string name() const override { return kTableName; }
+
+  std::string description(Precision precision) const override {
+    return concat(properties_.name, ", sm_", properties_.major, properties_.minor, ", ",
+                  properties_.multiProcessorCount, " multiprocessors, ",
+                  properties_.totalGlobalMem >> 30, " GB, ", name_of(precision));
+  }
+
+  const Kernels& kernels(Precision precision) const override { return table(precision); }
+  Context& context() override { return context_; }
+
+  void* allocate(std::size_t bytes) override {
+    void* memory = nullptr;
+    if (cudaMalloc(&memory, bytes) == cudaSuccess) return memory;
+    cudaGetLastError();
+    std::size_t free = 0, total = 0;
+    cudaMemGetInfo(&free, &total);
+    value_error(kTableName, ": not enough memory for a block of ", bytes >> 20, " MB (", free >> 20,
+                " MB of ", total >> 20, " MB are free); a smaller batch needs less");
+  }
+
+  // Waits for the kernels that may still use it.
+  void release(void* memory, std::size_t) noexcept override { cudaFree(memory); }
+
+  void write(void* memory, const void* host, std::size_t bytes) override {
+    if (bytes == 0) return;
+    check(cudaMemcpyAsync(memory, host, bytes, cudaMemcpyHostToDevice, context_.stream()), "write");
+  }
+
+  // Also where an error in a kernel before it comes out.
+  void read(const void* memory, void* host, std::size_t bytes) override {
+    if (bytes)
+      check(cudaMemcpyAsync(host, memory, bytes, cudaMemcpyDeviceToHost, context_.stream()),
+            "read");
+    check(cudaStreamSynchronize(context_.stream()), "a kernel has failed");
+    check(cudaGetLastError(), "a kernel has failed");
+  }
+
+  void clear(void* memory, std::size_t bytes) override {
+    if (bytes) check(cudaMemsetAsync(memory, 0, bytes, context_.stream()), "clear");
+  }
+
+ private:
+  cudaDeviceProp properties_;
+  CudaContext context_;
+};
+
+// Null, and why.
+CudaDevice* open_device(std::string& reason) {
+  int count = 0;
+  cudaError_t error = cudaGetDeviceCount(&count);
+  if (error != cudaSuccess || count == 0) {
+    cudaGetLastError();
+    reason = error == cudaSuccess ? "no NVIDIA GPU is visible"
+                                  : concat("no usable NVIDIA driver (", cudaGetErrorString(error),
+                                           "); nvidia-smi shows what is installed");
+    return nullptr;
+  }
+  cudaDeviceProp properties{};
+  cudaStream_t stream = nullptr;
+  error = cudaGetDeviceProperties(&properties, 0);
+  if (error == cudaSuccess && properties.major < kOldestMajor) {
+    reason = concat(properties.name, " is sm_", properties.major, properties.minor,
+                    ", sm_80 or newer is needed");
+    return nullptr;
+  }
+  if (error == cudaSuccess) error = cudaSetDevice(0);
+  if (error == cudaSuccess) error = cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
+  if (error != cudaSuccess) {
+    reason = cudaGetErrorString(error);
+    return nullptr;
+  }
+  return new CudaDevice(stream, properties);
+}
+
+}  // namespace
+
+Device& cuda_device() {
+  static std::string reason;
+  static CudaDevice* device = open_device(reason);
+  if (!device) value_error(reason);
+  return *device;
+}
+
+}  // namespace convlet::cuda
+
+#if defined(CONVLET_SIMT)
+// What the package loads in tests (bind/devices.cpp).
+extern "C" {
+__attribute__((visibility("default"))) convlet::Device* convlet_device() {
+  return &convlet::cuda::cuda_device();
+}
+__attribute__((visibility("default"))) extern const std::size_t convlet_kernels_bytes =
+    sizeof(convlet::Kernels);
+}
+#endif

@@ -1,0 +1,105 @@
+// What the parts of the emulator know of each other: scheduler.cpp runs the threads of a launch,
+// memory.cpp owns what they touch, checker.cpp judges each touch, report.cpp says what was wrong,
+// counters.cpp counts bank conflicts. One launch at a time, under `mutex`.
+#pragma once
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "simt.h"
+
+namespace simt {
+
+constexpr int kMostThreads = 1024, kMostWarps = kMostThreads / 32;
+constexpr std::size_t kSharedLimit = std::size_t{227} << 10;  // of a block, on sm_90
+
+enum class Async { late, early, random };  // when a cp.async lands
+
+struct Options {
+  int seed = 0;  // 0: in order; -1: in reverse, greedily; above: shuffled, odd ones greedily
+  Async async = Async::late;
+  bool check = true;   // bounds, initialised, races of every access
+  bool count = false;  // bank conflicts and sectors
+};
+extern Options options;
+extern std::recursive_mutex mutex;
+
+std::uint64_t random_bits();
+
+// ---------------------------------------------------------------- report.cpp
+
+// One finding; the same kind at the same place is counted but written once.
+void report(const char* kind, const void* place, const std::string& message);
+std::string format(const char* format, ...);
+std::string describe(const void* place);  // file:line
+std::string function_name(const void* place);
+int findings();
+cudaError_t note(cudaError_t error);  // remembers it for cudaGetLastError
+
+// ---------------------------------------------------------------- scheduler.cpp
+
+struct Copy {
+  void* shared;
+  const void* global;
+  int bytes;
+  bool valid, landed;
+  const void* place;
+};
+
+struct Thread {
+  int index;  // in the block
+  uint3 id;
+  enum class State { ready, waiting, done } state;
+  int position;      // in the schedule
+  const char* file;  // where it waits
+  int line;
+  void* stack_pointer;
+  std::vector<std::vector<Copy>> groups;  // of cp.async, oldest first
+  std::vector<Copy> open;
+  std::uint32_t clock[32];  // what it knows of the lanes of its warp, since the last barrier
+  bool unfenced;            // has written global memory since its last fence
+};
+
+extern Thread* running;  // null outside kernels
+extern int block_threads;
+bool on_fiber_stack(const void* p);
+[[noreturn]] void abandon();  // ends the launch
+
+// ---------------------------------------------------------------- memory.cpp
+
+// What is known of each granule of some memory; granules are words until someone writes less.
+struct Shadow;
+
+struct Region {
+  char *begin, *end;
+  std::string name;
+  Shadow* shadow;
+  const void* key;  // of a static shared array
+};
+Region* find_allocation(const void* p);
+bool in_device_range(const void* p);
+bool in_module(const void* p);
+Region* find_shared(const void* p);
+bool in_shared_range(const void* p);
+void begin_block_memory(std::size_t dynamic_bytes);
+void end_block_memory();  // reports what was written beside the arrays
+
+// ---------------------------------------------------------------- checker.cpp
+
+Shadow* new_shadow(std::size_t bytes);
+void delete_shadow(Shadow* shadow);
+void mark_written(Region& region, const void* p, std::size_t bytes);  // by the host
+void begin_launch_checks();
+void begin_block_checks();
+void barrier_passed();
+void warp_synchronised(unsigned mask);
+void async_started(const Copy& copy);
+void async_landed(const Copy& copy);
+
+// ---------------------------------------------------------------- counters.cpp
+
+void count_access(const void* p, std::size_t bytes, bool shared, const void* place);
+void begin_block_counts(const void* kernel);
+void end_block_counts();
+
+}  // namespace simt

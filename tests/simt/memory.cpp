@@ -1,0 +1,394 @@
+// The device's memory and a block's shared memory. An allocation ends at a page that nobody may
+// touch and is NaN until it is written; shared arrays lie apart from each other, with guards
+// between.
+#include <dlfcn.h>
+#include <link.h>
+#include <sys/mman.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <map>
+
+#include "internal.h"
+
+namespace simt {
+
+namespace {
+
+constexpr std::size_t kPage = 4096;
+constexpr std::size_t kDeviceRange = std::size_t{1} << 40;  // of addresses; memory comes as needed
+constexpr std::size_t kSharedArena = std::size_t{1} << 20, kGuard = 128;
+constexpr unsigned char kFresh = 0xFF;  // a NaN in every float format
+
+struct Allocation {
+  Region region;
+  char* pages;
+  std::size_t page_bytes;
+};
+std::map<const char*, Allocation> allocations;  // by first byte
+Allocation* recent = nullptr;
+char *device_begin = nullptr, *device_end = nullptr, *device_next = nullptr;
+
+char* shared_arena = nullptr;
+char* shared_next = nullptr;
+std::size_t shared_bytes = 0;
+std::vector<Region> shared_regions;
+std::size_t dynamic_index = 0, dynamic_size = 0;
+bool has_dynamic = false;
+
+std::vector<std::pair<const char*, const char*>> module_ranges;
+
+void find_module() {
+  static int here = 0;
+  Dl_info info;
+  dladdr(&here, &info);
+  dl_iterate_phdr(
+      [](dl_phdr_info* phdr, std::size_t, void* base) {
+        if (reinterpret_cast<void*>(phdr->dlpi_addr) != base) return 0;
+        for (int i = 0; i < phdr->dlpi_phnum; ++i) {
+          const auto& header = phdr->dlpi_phdr[i];
+          if (header.p_type != PT_LOAD) continue;
+          const char* begin = reinterpret_cast<const char*>(phdr->dlpi_addr + header.p_vaddr);
+          module_ranges.emplace_back(begin, begin + header.p_memsz);
+        }
+        return 1;
+      },
+      info.dli_fbase);
+}
+
+void reserve() {
+  if (device_begin) return;
+  void* range =
+      mmap(nullptr, kDeviceRange, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (range == MAP_FAILED) return;
+  device_begin = device_next = static_cast<char*>(range);
+  device_end = device_begin + kDeviceRange;
+  shared_arena = static_cast<char*>(
+      mmap(nullptr, kSharedArena, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  find_module();
+}
+
+Allocation* find(const void* p) {
+  const char* c = static_cast<const char*>(p);
+  if (recent && c >= recent->region.begin && c < recent->region.end) return recent;
+  auto after = allocations.upper_bound(c);
+  if (after == allocations.begin()) return nullptr;
+  Allocation& candidate = std::prev(after)->second;
+  if (c >= candidate.region.end) return nullptr;
+  return recent = &candidate;
+}
+
+char* place_shared(std::size_t bytes, std::size_t alignment, const char* name, const void* key) {
+  const auto mask = static_cast<std::uintptr_t>(std::max<std::size_t>(alignment, 16) - 1);
+  char* begin = reinterpret_cast<char*>(
+      (reinterpret_cast<std::uintptr_t>(shared_next + kGuard) + mask) & ~mask);
+  shared_bytes += (bytes + 15) / 16 * 16;
+  if (shared_bytes > kSharedLimit) fail("%zu bytes of shared memory in a block", shared_bytes);
+  shared_next = begin + bytes;
+  std::memset(begin - kGuard, kFresh, bytes + 2 * kGuard);
+  shared_regions.push_back({begin, begin + bytes, name, new_shadow(bytes), key});
+  return begin;
+}
+
+cudaError_t host_copy(void* to, const void* from, std::size_t bytes) {
+  for (const void* end : {static_cast<const void*>(to), from}) {
+    if (bytes == 0 || !in_device_range(end)) continue;
+    Allocation* a = find(end);
+    if (!a || static_cast<const char*>(end) + bytes > a->region.end) {
+      report("copy", nullptr, format("a copy of %zu bytes leaves its allocation", bytes));
+      return note(cudaErrorInvalidValue);
+    }
+    if (end == to) mark_written(a->region, to, bytes);
+  }
+  if (bytes) std::memcpy(to, from, bytes);
+  return cudaSuccess;
+}
+
+cudaError_t fill(void* memory, int value, std::size_t bytes) {
+  if (bytes == 0) return cudaSuccess;
+  Allocation* a = find(memory);
+  if (!a || static_cast<char*>(memory) + bytes > a->region.end) {
+    report("memset", nullptr, format("%zu bytes leave their allocation", bytes));
+    return note(cudaErrorInvalidValue);
+  }
+  mark_written(a->region, memory, bytes);
+  std::memset(memory, value, bytes);
+  return cudaSuccess;
+}
+
+}  // namespace
+
+bool in_device_range(const void* p) {
+  return p >= device_begin && p < device_end;
+}
+bool in_shared_range(const void* p) {
+  return p >= shared_arena && p < shared_arena + kSharedArena;
+}
+bool in_module(const void* p) {
+  for (const auto& [begin, end] : module_ranges)
+    if (p >= begin && p < end) return true;
+  return false;
+}
+
+Region* find_allocation(const void* p) {
+  Allocation* a = find(p);
+  return a ? &a->region : nullptr;
+}
+
+Region* find_shared(const void* p) {
+  for (Region& region : shared_regions)
+    if (p >= region.begin && p < region.end) return &region;
+  return nullptr;
+}
+
+void begin_block_memory(std::size_t dynamic_bytes) {
+  reserve();
+  shared_next = shared_arena;
+  shared_bytes = 0;
+  dynamic_size = dynamic_bytes;
+  has_dynamic = false;
+}
+
+void end_block_memory() {
+  for (Region& region : shared_regions) {
+    for (std::size_t i = 0; i < kGuard; ++i)
+      if (static_cast<unsigned char>(region.begin[-1 - static_cast<std::ptrdiff_t>(i)]) != kFresh ||
+          static_cast<unsigned char>(region.end[i]) != kFresh) {
+        report("shared memory", nullptr, "written beside " + region.name);
+        break;
+      }
+    delete_shadow(region.shadow);
+  }
+  shared_regions.clear();
+}
+
+void* static_shared(const void* key, std::size_t bytes, std::size_t alignment, const char* name) {
+  for (Region& region : shared_regions)
+    if (region.key == key) return region.begin;
+  return place_shared(bytes, alignment, name, key);
+}
+
+void* dynamic_shared() {
+  if (!has_dynamic) {
+    place_shared(dynamic_size, 128, "the dynamic shared memory", nullptr);
+    dynamic_index = shared_regions.size() - 1;
+    has_dynamic = true;
+  }
+  return shared_regions[dynamic_index].begin;
+}
+
+}  // namespace simt
+
+using namespace simt;
+using Lock = std::lock_guard<std::recursive_mutex>;
+
+cudaError_t cudaMalloc(void** memory, std::size_t bytes) {
+  Lock lock(mutex);
+  reserve();
+  const std::size_t used = (bytes + 15) / 16 * 16, pages = (used + kPage - 1) / kPage * kPage;
+  if (!device_begin || pages > kDeviceRange / 4) return note(cudaErrorMemoryAllocation);
+  if (device_next + pages + kPage > device_end) device_next = device_begin;
+  // Once round all addresses: live allocations are passed over.
+  for (auto at = allocations.begin(); at != allocations.end(); ++at) {
+    const Allocation& a = at->second;
+    if (a.pages < device_next + pages + kPage && device_next < a.pages + a.page_bytes + kPage) {
+      device_next = a.pages + a.page_bytes + kPage;
+      if (device_next + pages + kPage > device_end) return note(cudaErrorMemoryAllocation);
+    }
+  }
+  char* begin = device_next;
+  if (pages && mprotect(begin, pages, PROT_READ | PROT_WRITE))
+    return note(cudaErrorMemoryAllocation);
+  device_next += pages + kPage;
+  std::memset(begin, kFresh, pages);
+  char* first = begin + pages - used;
+  allocations[first] = {
+      {first, first + bytes, "global memory", new_shadow(bytes), nullptr}, begin, pages};
+  *memory = first;
+  return cudaSuccess;
+}
+
+cudaError_t cudaFree(void* memory) {
+  Lock lock(mutex);
+  if (!memory) return cudaSuccess;
+  auto found = allocations.find(static_cast<char*>(memory));
+  if (found == allocations.end()) return note(cudaErrorInvalidValue);
+  const Allocation& a = found->second;
+  delete_shadow(a.region.shadow);
+  if (a.page_bytes)
+    mmap(a.pages, a.page_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED,
+         -1, 0);
+  recent = nullptr;
+  allocations.erase(found);
+  return cudaSuccess;
+}
+
+// ---------------------------------------------------------------- streams and graphs
+
+struct SimtGraph {
+  std::vector<std::pair<std::string, std::function<cudaError_t()>>> nodes;
+};
+struct SimtStream {
+  SimtGraph* capture = nullptr;
+};
+struct SimtEvent {};
+
+namespace {
+
+std::map<const void*, std::size_t> shared_limits;
+
+// At once, or when the graph that is being captured is launched.
+cudaError_t run_or_record(cudaStream_t stream, const std::string& name,
+                          std::function<cudaError_t()> work) {
+  Lock lock(mutex);
+  if (!stream || !stream->capture) return work();
+  stream->capture->nodes.emplace_back(name, std::move(work));
+  return cudaSuccess;
+}
+
+}  // namespace
+
+namespace simt {
+
+cudaError_t run_launch(const cudaLaunchConfig_t& config, std::size_t shared_limit,
+                       const Call& call);
+
+cudaError_t set_shared_limit(const void* kernel, int bytes) {
+  Lock lock(mutex);
+  if (bytes < 0 || static_cast<std::size_t>(bytes) > kSharedLimit)
+    return note(cudaErrorInvalidValue);
+  shared_limits[kernel] = static_cast<std::size_t>(bytes);
+  return cudaSuccess;
+}
+
+cudaError_t launch(const cudaLaunchConfig_t& config, const Call& call) {
+  Lock lock(mutex);
+  auto found = shared_limits.find(call.kernel);
+  const std::size_t limit = found == shared_limits.end() ? std::size_t{48} << 10 : found->second;
+  const bool captured = config.stream && config.stream->capture;
+  return run_or_record(config.stream, captured ? function_name(call.kernel) : "",
+                       [=] { return run_launch(config, limit, call); });
+}
+
+}  // namespace simt
+
+cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind,
+                            cudaStream_t stream) {
+  if (stream && stream->capture && kind != cudaMemcpyDeviceToDevice)
+    return note(cudaErrorStreamCaptureUnsupported);
+  return run_or_record(stream, "copy", [=] { return host_copy(to, from, bytes); });
+}
+cudaError_t cudaMemsetAsync(void* memory, int value, std::size_t bytes, cudaStream_t stream) {
+  return run_or_record(stream, "memset", [=] { return fill(memory, value, bytes); });
+}
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+  *stream = new SimtStream;
+  return cudaSuccess;
+}
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  return stream && stream->capture ? note(cudaErrorStreamCaptureUnsupported) : cudaSuccess;
+}
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+  *event = new SimtEvent;
+  return cudaSuccess;
+}
+cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) {
+  return cudaSuccess;
+}
+cudaError_t cudaEventSynchronize(cudaEvent_t) {
+  return cudaSuccess;
+}
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  delete event;
+  return cudaSuccess;
+}
+cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) {
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+  if (!stream || stream->capture) return note(cudaErrorStreamCaptureUnsupported);
+  stream->capture = new SimtGraph;
+  return cudaSuccess;
+}
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
+  *graph = stream->capture;
+  stream->capture = nullptr;
+  return *graph ? cudaSuccess : note(cudaErrorStreamCaptureUnsupported);
+}
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* instance, cudaGraph_t graph, unsigned long long) {
+  *instance = new SimtGraph(*graph);
+  return cudaSuccess;
+}
+cudaError_t cudaGraphLaunch(cudaGraphExec_t instance, cudaStream_t) {
+  Lock lock(mutex);
+  for (const auto& [name, work] : instance->nodes)
+    if (cudaError_t error = work()) return error;
+  return cudaSuccess;
+}
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  delete graph;
+  return cudaSuccess;
+}
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t instance) {
+  delete instance;
+  return cudaSuccess;
+}
+cudaError_t cudaGraphDebugDotPrint(cudaGraph_t graph, const char* path, unsigned) {
+  FILE* file = std::fopen(path, "w");
+  if (!file) return note(cudaErrorInvalidValue);
+  std::fprintf(file, "digraph step {\n");
+  for (std::size_t i = 0; i < graph->nodes.size(); ++i) {
+    std::fprintf(file, "  n%zu [label=\"%s\"];\n", i, graph->nodes[i].first.c_str());
+    if (i) std::fprintf(file, "  n%zu -> n%zu;\n", i - 1, i);
+  }
+  std::fprintf(file, "}\n");
+  std::fclose(file);
+  return cudaSuccess;
+}
+
+// ---------------------------------------------------------------- the device
+
+cudaError_t cudaMallocAsync(void** memory, std::size_t bytes, cudaStream_t) {
+  return cudaMalloc(memory, bytes);
+}
+cudaError_t cudaFreeAsync(void* memory, cudaStream_t) {
+  return cudaFree(memory);
+}
+cudaError_t cudaHostAlloc(void** memory, std::size_t bytes, unsigned) {
+  *memory = std::aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
+  return *memory ? cudaSuccess : note(cudaErrorMemoryAllocation);
+}
+cudaError_t cudaFreeHost(void* memory) {
+  std::free(memory);
+  return cudaSuccess;
+}
+cudaError_t cudaGetDeviceCount(int* count) {
+  *count = 1;
+  return cudaSuccess;
+}
+cudaError_t cudaSetDevice(int) {
+  return cudaSuccess;
+}
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
+  *properties = {};
+  std::strcpy(properties->name, "CUDA kernels emulated on the CPU");
+  properties->totalGlobalMem = std::size_t{4} << 30;
+  properties->major = 8;
+  properties->multiProcessorCount = 4;
+  return cudaSuccess;
+}
+cudaError_t cudaDriverGetVersion(int* version) {
+  *version = 0;
+  return cudaSuccess;
+}
+cudaError_t cudaRuntimeGetVersion(int* version) {
+  *version = 0;
+  return cudaSuccess;
+}
+cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
+  *free = *total = std::size_t{4} << 30;
+  return cudaSuccess;
+}
