@@ -433,6 +433,7 @@ py::list plan_steps(const BoundPlan& bound) {
     row["name"] = step.name;
     row["kernel"] = step.kernel;
     row["layer"] = step.layer;
+    row["seconds"] = step.seconds;
     steps.append(row);
   }
   return steps;
@@ -466,6 +467,8 @@ void bind_compiled(py::module_& module) {
            [](BoundPlan& bound) {
              return locked(*bound.bound, [&] { return bound.plan.first_non_finite(); });
            })
+      .def("time_steps",
+           [](BoundPlan& bound) { locked(*bound.bound, [&] { bound.plan.time_steps(); }); })
       .def("memory", plan_memory)
       .def("steps", plan_steps)
       .def("blocks", plan_blocks);

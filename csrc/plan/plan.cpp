@@ -1,5 +1,7 @@
 #include "plan/plan.h"
 
+#include <algorithm>
+#include <chrono>
 #include <cmath>
 
 #include "plan/batch.h"
@@ -52,6 +54,9 @@ struct Plan::Implementation {
   RandomStep random{};
   OptimizerStep update{};
 
+  bool timed = false;
+  std::vector<double> seconds;  // by step, while timed
+
   std::int64_t last_n = -1;                       // rows of the last batch, -1 when there is none
   std::vector<std::vector<std::int32_t>> labels;  // by target
   std::vector<std::vector<float>> scales;
@@ -62,6 +67,7 @@ struct Plan::Implementation {
   void place_memory();
   const Bound& bind(std::int64_t n);
   void load(const Batch& batch);
+  void run_steps(const Bound& steps, std::size_t first, std::size_t end);
   std::vector<double> run(const Batch& batch, double learning_rate);
   double read_double(BufferId id) const;
   void read_results(const std::vector<Result>& results, std::vector<double>& out) const;
@@ -85,6 +91,7 @@ void Plan::Implementation::make() {
     scales[i].resize(rows);
   }
   workspace.assign(program.steps.size(), 0);
+  seconds.assign(program.steps.size(), 0.0);
   measure_workspace(options.batch);
   place_memory();
 }
@@ -204,6 +211,20 @@ double Plan::Implementation::total(const std::vector<double>& losses) const {
   return sum;
 }
 
+void Plan::Implementation::run_steps(const Bound& steps, std::size_t first, std::size_t end) {
+  if (!timed) {
+    for (std::size_t s = first; s < end; ++s) steps.steps[s](*context);
+    return;
+  }
+  using Clock = std::chrono::steady_clock;
+  for (std::size_t s = first; s < end; ++s) {
+    const Clock::time_point start = Clock::now();
+    steps.steps[s](*context);
+    const double took = std::chrono::duration<double>(Clock::now() - start).count();
+    seconds[s] = seconds[s] > 0 ? std::min(seconds[s], took) : took;
+  }
+}
+
 std::vector<double> Plan::Implementation::run(const Batch& batch, double learning_rate) {
   const bool train = options.mode == Mode::train;
   if (train && !(std::isfinite(learning_rate) && learning_rate >= 0))
@@ -216,7 +237,7 @@ std::vector<double> Plan::Implementation::run(const Batch& batch, double learnin
   random = {options.seed, static_cast<std::uint64_t>(state.batches)};
   const std::size_t first = prepared == state.changes() ? program.prepare_steps : 0;
   prepared = state.changes();
-  for (std::size_t s = first; s < program.forward_steps; ++s) steps.steps[s](*context);
+  run_steps(steps, first, program.forward_steps);
   if (options.mode == Mode::predict) return {};
 
   std::vector<double> losses, results;
@@ -232,8 +253,7 @@ std::vector<double> Plan::Implementation::run(const Batch& batch, double learnin
   // The average begins with the parameters after the first update.
   update.average_momentum = updates == 0 ? 0.0f : rule.average_momentum;
   const bool due = (state.batches + 1) % rule.accumulation_steps == 0;
-  const std::size_t end = due ? steps.steps.size() : program.batch_steps;
-  for (std::size_t s = program.forward_steps; s < end; ++s) steps.steps[s](*context);
+  run_steps(steps, program.forward_steps, due ? steps.steps.size() : program.batch_steps);
   ++state.batches;
   state.note_change();
   return results;
@@ -303,6 +323,11 @@ std::string Plan::first_non_finite() {
   return implementation_->first_non_finite();
 }
 
+void Plan::time_steps() {
+  implementation_->timed = true;
+  std::fill(implementation_->seconds.begin(), implementation_->seconds.end(), 0.0);
+}
+
 PlanMemory Plan::memory() const {
   const Implementation& plan = *implementation_;
   std::int64_t trainable = plan.options.mode == Mode::train
@@ -319,8 +344,10 @@ PlanMemory Plan::memory() const {
 std::vector<StepInfo> Plan::steps() const {
   const Implementation& plan = *implementation_;
   std::vector<StepInfo> steps;
-  for (const Step& step : plan.program.steps)
-    steps.push_back({step.phase, step.kernel, step.layer});
+  for (std::size_t s = 0; s < plan.program.steps.size(); ++s) {
+    const Step& step = plan.program.steps[s];
+    steps.push_back({step.phase, step.kernel, step.layer, plan.seconds[s]});
+  }
   return steps;
 }
 

@@ -68,6 +68,7 @@ struct StepInfo {
   std::string name;    // "prepare", "forward", "loss", "metric", "backward", "update"
   std::string kernel;  // "conv2d_backward_input"
   std::string layer;
+  double seconds;  // the least that one run of it has taken since time_steps(); 0 without
 };
 
 // One piece of the arena and the steps between which it is in use (-1: before the first).
@@ -97,6 +98,10 @@ class Plan {
   // "input 'image'", "parameter 'conv2d/kernel'", "layer 'conv2d'", "targets of output 'dense'",
   // "sample weights of output 'dense'", "loss of output 'dense'"; "" when all are finite.
   std::string first_non_finite();
+
+  // From here on every step is timed, for steps(): on a device that runs steps later than it is
+  // asked to, only until it has been asked.
+  void time_steps();
 
   PlanMemory memory() const;
   std::vector<StepInfo> steps() const;
