@@ -61,6 +61,10 @@ inline DenseWork make_dense_work(const DenseShape& s, Pass pass, int threads, vo
       // Long sums with few results are cut, so that there is work for all threads.
       d.parts = larger(1, smaller(smaller(16, s.I / 2048), most_parts(s.N * s.O)));
       partials = d.parts > 1 ? d.parts * s.N * s.O : 0;
+      // So have all threads where the columns are enough; where they are cut changes no sum.
+      d.most_columns =
+          smaller(kDenseColumns, kPanel * larger(1, ceil_div(s.O, kPanel) * d.parts *
+                                                        ceil_div(s.N, kDenseRows) / threads));
       break;
     case Pass::backward_input:
       break;
