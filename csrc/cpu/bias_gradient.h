@@ -12,9 +12,10 @@ inline std::size_t bias_gradient_workspace(const RowsShape& shape) {
   return static_cast<std::size_t>(bias_parts(shape) * shape.C) * sizeof(float);
 }
 
-// sum[c] = the sum of rows [begin, end).
-inline void sum_rows(const RowsShape& shape, std::int64_t begin, std::int64_t end, const float* dy,
-                     float* sum) {
+// sum[c] = the sum of rows [begin, end), of value(n, c, lanes).
+template <class Value>
+inline void sum_rows(const RowsShape& shape, std::int64_t begin, std::int64_t end, float* sum,
+                     Value&& value) {
   constexpr int kVectors = 4;
   clear(sum, shape.C);
   for (std::int64_t first = begin; first < end; first += kBiasRows) {
@@ -24,8 +25,7 @@ inline void sum_rows(const RowsShape& shape, std::int64_t begin, std::int64_t en
       V total[kVectors];
       for (int j = 0; j < kVectors; ++j) total[j] = zero();
       for (std::int64_t n = first; n < last; ++n)
-        for (int j = 0; j < kVectors; ++j)
-          total[j] = total[j] + load(dy + n * shape.C + c + j * V::width);
+        for (int j = 0; j < kVectors; ++j) total[j] = total[j] + value(n, c + j * V::width, All());
       for (int j = 0; j < kVectors; ++j) {
         float* p = sum + c + j * V::width;
         store(p, load(p) + total[j]);
@@ -33,26 +33,35 @@ inline void sum_rows(const RowsShape& shape, std::int64_t begin, std::int64_t en
     }
     for_vectors(c, shape.C, [&](std::int64_t i, auto lanes) {
       V total = zero();
-      for (std::int64_t n = first; n < last; ++n) total = total + load(dy + n * shape.C + i, lanes);
+      for (std::int64_t n = first; n < last; ++n) total = total + value(n, i, lanes);
       store(sum + i, load(sum + i, lanes) + total, lanes);
     });
   }
 }
 
-inline void bias_gradient(Context& context, const RowsShape& shape, const float* dy, float* db,
-                          void* workspace) {
+// db[c] = the sum of all rows of value(n, c, lanes).
+template <class Value>
+inline void sum_all_rows(Context& context, const RowsShape& shape, float* db, void* workspace,
+                         Value&& value) {
   float* sums = static_cast<float*>(workspace);
   const std::int64_t parts = bias_parts(shape);
   parallel_for(context, parts, 1, [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t part = begin; part < end; ++part)
-      sum_rows(shape, shape.N * part / parts, shape.N * (part + 1) / parts, dy,
-               sums + part * shape.C);
+      sum_rows(shape, shape.N * part / parts, shape.N * (part + 1) / parts, sums + part * shape.C,
+               value);
   });
   for (std::int64_t c = 0; c < shape.C; ++c) {
     float total = 0.0f;
     for (std::int64_t part = 0; part < parts; ++part) total += sums[part * shape.C + c];
     db[c] = total;
   }
+}
+
+inline void bias_gradient(Context& context, const RowsShape& shape, const float* dy, float* db,
+                          void* workspace) {
+  sum_all_rows(context, shape, db, workspace, [=](std::int64_t n, std::int64_t c, auto lanes) {
+    return load(dy + n * shape.C + c, lanes);
+  });
 }
 
 }  // namespace convlet::CONVLET_ISA

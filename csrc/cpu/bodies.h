@@ -18,6 +18,7 @@
 #include "cpu/peak.h"
 #include "formulas/pool2d.h"
 #include "cpu/pool2d.h"
+#include "cpu/conv2d_pool.h"
 #include "cpu/softmax.h"
 #include "cpu/batch_norm.h"
 #include "cpu/layer_norm.h"
@@ -68,6 +69,11 @@ constexpr Kernels kTable = {
     max_pool2d_backward,
     avg_pool2d,
     avg_pool2d_backward,
+    conv2d_pool_workspace,
+    conv2d_pool,
+    conv2d_pool_backward_input,
+    conv2d_pool_backward_weight,
+    conv2d_pool_backward_bias,
     activation,
     activation_backward,
     softmax,

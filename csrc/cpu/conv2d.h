@@ -27,32 +27,35 @@ inline void pack_weights(Context& context, const Conv2dShape& s, const Correlati
                });
 }
 
+// What for_each_region computes, from packed weights: sum over taps, bias, activation.
+inline auto weighted_sums(const Conv2dShape& s, const Correlation& k, const float* bias,
+                          Activation activation) {
+  return [&k, bias, activation, panels = k.panels.count(), depth = s.R * s.S * k.terms](
+             const float* images, const Region& region, const Row* rows, std::int64_t row_count,
+             std::int64_t index, float* result) {
+    const std::int64_t group = index / panels, panel = index % panels;
+    const std::int64_t channel = group * k.panels.columns + panel * kPanel;
+    const float* b =
+        k.weights + group * depth * k.panels.padded_columns() + k.panels.offset_of(panel, depth);
+    for_each_stretch(region.runs, region.run_count,
+                     [&](const Run* runs, std::int64_t run_count, bool first, bool last) {
+                       multiply(images + group * k.terms, rows, row_count, runs, run_count, b,
+                                k.panels.width_of(panel), result + channel,
+                                k.panels.columns_of(panel),
+                                {first && bias ? bias + channel : nullptr, !first,
+                                 last ? activation : Activation::none});
+                     });
+  };
+}
+
 inline void correlate(Context& context, const Conv2dShape& s, bool forward, const float* source,
                       const float* w, const float* bias, Activation activation, float* result,
                       void* memory) {
   if (s.N == 0) return;
   const Correlation k = make_correlation(s, forward, context.threads(), memory);
   if (k.depthwise) return depthwise(context, k, source, w, bias, activation, result);
-
   pack_weights(context, s, k, w);
-  const std::int64_t panels = k.panels.count(), depth = s.R * s.S * k.terms;
-  for_each_region(context, k, source, result,
-                  [&](const float* images, const Region& region, const Row* rows,
-                      std::int64_t row_count, std::int64_t index) {
-                    const std::int64_t group = index / panels, panel = index % panels;
-                    const std::int64_t channel = group * k.panels.columns + panel * kPanel;
-                    const float* b = k.weights + group * depth * k.panels.padded_columns() +
-                                     k.panels.offset_of(panel, depth);
-                    for_each_stretch(
-                        region.runs, region.run_count,
-                        [&](const Run* runs, std::int64_t run_count, bool first, bool last) {
-                          multiply(images + group * k.terms, rows, row_count, runs, run_count, b,
-                                   k.panels.width_of(panel), result + channel,
-                                   k.panels.columns_of(panel),
-                                   {first && bias ? bias + channel : nullptr, !first,
-                                    last ? activation : Activation::none});
-                        });
-                  });
+  for_each_region(context, k, source, result, weighted_sums(s, k, bias, activation));
 }
 
 inline void conv2d(Context& context, const Conv2dShape& shape, const float* x, const float* w,

@@ -123,9 +123,12 @@ inline std::int64_t list_pixels(const WeightGradient& g, const Block& block, std
   return list.count();
 }
 
-// Adds one block to a part's dw, for the panels [first_panel, last_panel) of all groups.
+// Adds one block to a part's dw, for the panels [first_panel, last_panel) of all groups. dy is that
+// of the block (depthwise only); otherwise pack(block, channel, columns, width, to) packs a panel
+// of it that begins at this channel.
+template <class Pack>
 inline void add_block(const Conv2dShape& s, const WeightGradient& g, const Block& block,
-                      const float* images, const float* dy, std::int64_t first_panel,
+                      const float* images, const float* dy, Pack&& pack, std::int64_t first_panel,
                       std::int64_t last_panel, Run* runs, float* packed, float* dw,
                       bool first_block) {
   const std::int64_t pixels = block.images * block.rows * s.Q;
@@ -136,8 +139,8 @@ inline void add_block(const Conv2dShape& s, const WeightGradient& g, const Block
   };
   if (!g.depthwise)
     for (std::int64_t p = first_panel; p < last_panel; ++p)
-      pack_rows(dy + channel_of(p), s.K, pixels, g.panels.columns_of(p % panels),
-                g.panels.width_of(p % panels), packed + (p - first_panel) * panel_size);
+      pack(block, channel_of(p), g.panels.columns_of(p % panels), g.panels.width_of(p % panels),
+           packed + (p - first_panel) * panel_size);
 
   const std::int64_t tap_lists = g.trimmed ? s.R * s.S : 1;
   const std::int64_t rows_per_list = g.row_count / tap_lists;
@@ -181,8 +184,10 @@ inline const float* images_of(const WeightGradient& g, const Block& block, const
   return to;
 }
 
-inline void conv2d_backward_weight(Context& context, const Conv2dShape& s, const float* dy,
-                                   const float* x, float* dw, void* memory) {
+// dw from a dy that `pack` packs (see add_block); dy itself is for depthwise only.
+template <class Pack>
+inline void weight_gradient(Context& context, const Conv2dShape& s, const float* dy, Pack&& pack,
+                            const float* x, float* dw, void* memory) {
   if (s.N == 0) return clear(context, dw, s.R * s.S * (s.C / s.groups) * s.K);
   const WeightGradient g = make_weight_gradient(s, context.threads(), memory);
   const std::int64_t all_panels = g.depthwise ? 1 : g.groups * g.panels.count();
@@ -200,14 +205,24 @@ inline void conv2d_backward_weight(Context& context, const Conv2dShape& s, const
           for (std::int64_t index = first_block; index < last_block; ++index) {
             const Block block = block_at(g.windows, g.blocks, index);
             const float* images = images_of(g, block, x, copies);
-            add_block(s, g, block, images, dy + (block.image * s.P + block.row) * s.Q * s.K,
-                      all_panels * chunk / g.panel_chunks,
+            const float* block_dy =
+                g.depthwise ? dy + (block.image * s.P + block.row) * s.Q * s.K : nullptr;
+            add_block(s, g, block, images, block_dy, pack, all_panels * chunk / g.panel_chunks,
                       all_panels * (chunk + 1) / g.panel_chunks, g.runs + worker * g.block_runs,
                       packed, part_dw, index == first_block);
           }
         }
       });
   add_parts(context, g.parts, g.dw_size, g.parts_dw, dw);
+}
+
+inline void conv2d_backward_weight(Context& context, const Conv2dShape& s, const float* dy,
+                                   const float* x, float* dw, void* memory) {
+  auto pack = [&](const Block& block, std::int64_t channel, int columns, int width, float* to) {
+    pack_rows(dy + (block.image * s.P + block.row) * s.Q * s.K + channel, s.K,
+              block.images * block.rows * s.Q, columns, width, to);
+  };
+  weight_gradient(context, s, dy, pack, x, dw, memory);
 }
 
 inline std::size_t conv2d_workspace(const Conv2dShape& shape, Pass pass, int threads) {

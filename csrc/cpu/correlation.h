@@ -128,6 +128,10 @@ struct Correlation {
   Pitch pitch;  // of the images that the tiles read: the source's, or a padded copy's
   bool trimmed, copied;
   std::int64_t copy_floats, block_pixels;  // per worker
+  // Of conv2d_pool: forward, the rows of a pooling window, else 0; blocks are whole windows then,
+  // and a block's results stay in memory of the worker's own.
+  std::int64_t pool_rows;
+  std::int64_t block_results;  // per worker
 
   std::int64_t groups, terms;  // terms: source channels of a group
   Panels panels;               // result channels of a group
@@ -143,6 +147,7 @@ struct Correlation {
   std::int64_t region_count;
   float* weights;  // packed: [group][panel][tap, source channel][panel width]
   float* copies;
+  float* results;  // with pool_rows only
   Row* rows;
   std::int64_t* row_ends;  // of each region, in the rows of a block
   std::size_t bytes;       // of workspace
@@ -202,9 +207,12 @@ inline std::int64_t list_regions(Correlation& k, Run* runs) {
   return run_count;
 }
 
-// Lays out the work and its workspace; with no memory, only its size.
-inline Correlation make_correlation(const Conv2dShape& s, bool forward, int threads, void* memory) {
+// Lays out the work and its workspace; with no memory, only its size. pool_rows: 0, or those of the
+// windows of a conv2d_pool.
+inline Correlation make_correlation(const Conv2dShape& s, bool forward, int threads, void* memory,
+                                    std::int64_t pool_rows = 0) {
   Correlation k = {};
+  k.pool_rows = forward ? pool_rows : 0;
   k.h = make_axis(forward, s.H, s.P, s.R, s.stride_h, s.dilation_h, s.pad_top);
   k.w = make_axis(forward, s.W, s.Q, s.S, s.stride_w, s.dilation_w, s.pad_left);
   const std::int64_t source_channels = forward ? s.C : s.K;
@@ -219,12 +227,14 @@ inline Correlation make_correlation(const Conv2dShape& s, bool forward, int thre
   k.planes = k.depthwise && !forward ? k.multiplier : 1;
   const std::int64_t remainders = k.h.remainders() * k.w.remainders();
   const std::int64_t results = remainders * k.result_channels;
-  k.blocks = cut_into_blocks(k.windows, results, kBlockBytes, threads);
+  k.blocks = cut_into_blocks(k.windows, results, kBlockBytes, threads, larger(1, k.pool_rows));
   k.block_pixels = remainders * k.blocks.images * k.blocks.rows * k.windows.columns;
+  k.block_results = k.pool_rows > 0 ? k.block_pixels * k.result_channels : 0;
 
   const bool spread = k.depthwise && k.multiplier > 1;
   k.trimmed = !spread && worth_trimming(k.h, k.w, k.windows, results);
-  k.copied = spread || (k.windows.padded() && !k.trimmed);
+  const bool pooled_source = !forward && pool_rows > 0;
+  k.copied = spread || pooled_source || (k.windows.padded() && !k.trimmed);
   k.pitch = source_pitch(k.windows);
   if (k.copied) {
     k.pitch = copy_pitch(k.windows, k.blocks, k.depthwise ? k.result_channels : source_channels);
@@ -246,6 +256,7 @@ inline Correlation make_correlation(const Conv2dShape& s, bool forward, int thre
                             : k.planes > 1 ? taps * s.K
                                            : 0);
   k.copies = workspace.take<float>(k.copy_floats * threads);
+  k.results = workspace.take<float>(k.block_results * threads);
   k.rows = workspace.take<Row>(k.block_pixels * threads);
   k.row_ends = workspace.take<std::int64_t>(k.region_count * threads);
   k.bytes = workspace.bytes();
@@ -253,8 +264,11 @@ inline Correlation make_correlation(const Conv2dShape& s, bool forward, int thre
   return k;
 }
 
-// The rows of a block, region by region: where each window starts and which result pixel it makes.
+// The rows of a block, region by region: where each window starts and which result pixel it makes,
+// relative to the block's first image, or to the block itself where its results are its own.
 inline void list_rows(const Correlation& k, const Block& block, Row* rows, std::int64_t* row_ends) {
+  const std::int64_t height = k.pool_rows > 0 ? block.rows : k.h.result;
+  const std::int64_t top = k.pool_rows > 0 ? block.row : 0;
   std::int64_t count = 0;
   for (std::int64_t index = 0; index < k.region_count; ++index) {
     const Band &r = k.regions[index].rows, &c = k.regions[index].columns;
@@ -263,7 +277,7 @@ inline void list_rows(const Correlation& k, const Block& block, Row* rows, std::
     for (std::int64_t n = 0; n < block.images; ++n)
       for (std::int64_t i = begin; i < end; ++i) {
         const std::int64_t h = r.first + i * k.h.result_step;
-        const std::int64_t line = ((block.image + n) * k.h.result + h) * k.w.result;
+        const std::int64_t line = (n * height + h - top) * k.w.result;
         for (std::int64_t j = c.begin; j < c.end; ++j)
           rows[count++] = {k.pitch.window(k.windows, n, i - block.row, j),
                            (line + c.first + j * k.w.result_step) * k.result_channels};
@@ -309,33 +323,52 @@ inline void clear(Context& context, float* p, std::int64_t n) {
                [=](std::int64_t begin, std::int64_t end) { clear(p + begin, end - begin); });
 }
 
-// compute(images, region, rows, row count, panel) for all blocks, panels and regions; the panels of
-// a block come one after the other, so that one stays in the cache for all regions.
+// For all blocks, panels and regions: compute(images, region, rows, row count, panel, result), with
+// `images` from images_at(block, room for a copy) and `result` where the offsets of rows begin; the
+// panels of a block come one after the other, so that one stays in the cache for all regions. Then
+// finish(block, its result, first panel, last panel).
+template <class Images, class Compute, class Finish>
+inline void for_each_region(Context& context, const Correlation& k, float* result,
+                            Images&& images_at, Compute&& compute, Finish&& finish) {
+  const std::int64_t image = k.h.result * k.w.result * k.result_channels;
+  if (!k.h.covered() || !k.w.covered()) clear(context, result, k.windows.images * image);
+  const std::int64_t all_panels = k.depthwise ? 1 : k.groups * k.panels.count();
+  parallel_for(
+      context, k.blocks.count * k.panel_chunks, 1,
+      [&](std::int64_t begin, std::int64_t end, int worker) {
+        Row* rows = k.rows + worker * k.block_pixels;
+        std::int64_t* row_ends = k.row_ends + worker * k.region_count;
+        Block listed = {};  // the block whose rows are listed: of others of its kind they are equal
+        for (std::int64_t item = begin; item < end; ++item) {
+          const std::int64_t chunk = item % k.panel_chunks;
+          const Block block = block_at(k.windows, k.blocks, item / k.panel_chunks);
+          const float* images = images_at(block, k.copies + worker * k.copy_floats);
+          float* to =
+              k.pool_rows > 0 ? k.results + worker * k.block_results : result + block.image * image;
+          if (block.row != listed.row || block.rows != listed.rows || block.images != listed.images)
+            list_rows(k, block, rows, row_ends);
+          listed = block;
+          const std::int64_t first_panel = all_panels * chunk / k.panel_chunks;
+          const std::int64_t last_panel = all_panels * (chunk + 1) / k.panel_chunks;
+          for (std::int64_t panel = first_panel; panel < last_panel; ++panel)
+            for (std::int64_t r = 0; r < k.region_count; ++r) {
+              const std::int64_t first = r > 0 ? row_ends[r - 1] : 0;
+              if (row_ends[r] > first)
+                compute(images, k.regions[r], rows + first, row_ends[r] - first, panel, to);
+            }
+          finish(block, to, first_panel, last_panel);
+        }
+      });
+}
+
+// The same from a source in memory, with nothing more to do to a block.
 template <class Compute>
 inline void for_each_region(Context& context, const Correlation& k, const float* source,
                             float* result, Compute&& compute) {
-  if (!k.h.covered() || !k.w.covered())
-    clear(context, result, k.windows.images * k.h.result * k.w.result * k.result_channels);
-  const std::int64_t all_panels = k.depthwise ? 1 : k.groups * k.panels.count();
-  parallel_for(context, k.blocks.count * k.panel_chunks, 1,
-               [&](std::int64_t begin, std::int64_t end, int worker) {
-                 Row* rows = k.rows + worker * k.block_pixels;
-                 std::int64_t* row_ends = k.row_ends + worker * k.region_count;
-                 for (std::int64_t item = begin; item < end; ++item) {
-                   const std::int64_t chunk = item % k.panel_chunks;
-                   const Block block = block_at(k.windows, k.blocks, item / k.panel_chunks);
-                   const float* images =
-                       images_of(k, block, source, k.copies + worker * k.copy_floats);
-                   list_rows(k, block, rows, row_ends);
-                   for (std::int64_t panel = all_panels * chunk / k.panel_chunks;
-                        panel < all_panels * (chunk + 1) / k.panel_chunks; ++panel)
-                     for (std::int64_t r = 0; r < k.region_count; ++r) {
-                       const std::int64_t first = r > 0 ? row_ends[r - 1] : 0;
-                       if (row_ends[r] > first)
-                         compute(images, k.regions[r], rows + first, row_ends[r] - first, panel);
-                     }
-                 }
-               });
+  for_each_region(
+      context, k, result,
+      [&](const Block& block, float* copy) { return images_of(k, block, source, copy); }, compute,
+      [](const Block&, const float*, std::int64_t, std::int64_t) {});
 }
 
 }  // namespace convlet::CONVLET_ISA

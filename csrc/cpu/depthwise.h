@@ -53,11 +53,11 @@ inline void depthwise(Context& context, const Correlation& k, const float* sourc
   }
   for_each_region(context, k, source, result,
                   [&](const float* images, const Region& region, const Row* rows,
-                      std::int64_t row_count, std::int64_t) {
+                      std::int64_t row_count, std::int64_t, float* to) {
                     for (std::int64_t i = 0; i < row_count; i += kDepthwiseRows)
                       depthwise_tile_of<kDepthwiseRows>(
                           smaller(kDepthwiseRows, row_count - i), images, rows + i, region.runs,
-                          region.run_count, w, channels, result, bias, activation);
+                          region.run_count, w, channels, to, bias, activation);
                   });
 }
 

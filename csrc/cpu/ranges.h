@@ -19,6 +19,18 @@ inline void store(float* p, V a, All) {
 inline void store(float* p, V a, First lanes) {
   store_first(p, a, lanes.n);
 }
+inline V load_from_bytes(const std::uint8_t* p, All) {
+  return load_from_bytes(p);
+}
+inline V load_from_bytes(const std::uint8_t* p, First lanes) {
+  return load_first_from_bytes(p, lanes.n);
+}
+inline void store_as_bytes(std::uint8_t* p, V a, All) {
+  store_as_bytes(p, a);
+}
+inline void store_as_bytes(std::uint8_t* p, V a, First lanes) {
+  store_first_as_bytes(p, a, lanes.n);
+}
 // a in the lanes in use, `other` in the rest.
 inline V keep(V a, V, All) {
   return a;

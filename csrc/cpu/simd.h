@@ -432,6 +432,49 @@ inline void transpose(const float* from, std::int64_t from_stride, float* to,
 }
 #endif
 
+// Whole numbers from 0 to 255 as bytes: a vector of them, and its first n, 0 <= n <= width.
+#if CONVLET_ISA_LEVEL == 2
+inline V load_from_bytes(const std::uint8_t* p) {
+  __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  return {_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes))};
+}
+inline void store_as_bytes(std::uint8_t* p, V a) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(a.v)));
+}
+#elif CONVLET_ISA_LEVEL == 1
+inline V load_from_bytes(const std::uint8_t* p) {
+  __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
+  return {_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes))};
+}
+inline void store_as_bytes(std::uint8_t* p, V a) {
+  __m256i words = _mm256_cvtps_epi32(a.v);
+  __m128i shorts =
+      _mm_packus_epi32(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packus_epi16(shorts, shorts));
+}
+#else
+inline V load_from_bytes(const std::uint8_t* p) {
+  float lane[V::width];
+  for (int i = 0; i < V::width; ++i) lane[i] = static_cast<float>(p[i]);
+  return load(lane);
+}
+inline void store_as_bytes(std::uint8_t* p, V a) {
+  float lane[V::width];
+  store(lane, a);
+  for (int i = 0; i < V::width; ++i) p[i] = static_cast<std::uint8_t>(lane[i]);
+}
+#endif
+inline V load_first_from_bytes(const std::uint8_t* p, int n) {
+  float lane[V::width] = {};
+  for (int i = 0; i < n; ++i) lane[i] = static_cast<float>(p[i]);
+  return load(lane);
+}
+inline void store_first_as_bytes(std::uint8_t* p, V a, int n) {
+  float lane[V::width];
+  store(lane, a);
+  for (int i = 0; i < n; ++i) p[i] = static_cast<std::uint8_t>(lane[i]);
+}
+
 inline float first_lane(V a) {
   float lane[V::width];
   store(lane, a);

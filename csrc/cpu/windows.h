@@ -34,12 +34,12 @@ struct Block {
 };
 
 // Blocks of about `bytes` of source and result, and at least `least` of them where the work can be
-// cut that far without tiny pieces.
+// cut that far without tiny pieces; of a whole multiple of `unit` rows, as w has.
 constexpr std::int64_t kBlockBytes = 256 * 1024;
 constexpr std::int64_t kLeastPixels = 24;
 
 inline Blocks cut_into_blocks(const Windows& w, std::int64_t result_channels, std::int64_t bytes,
-                              std::int64_t least) {
+                              std::int64_t least, std::int64_t unit = 1) {
   std::int64_t row_bytes =
       4 * (w.step_h * w.span_w() * w.channels + w.columns * result_channels) + 16 * w.columns;
   Blocks blocks;
@@ -55,7 +55,8 @@ inline Blocks cut_into_blocks(const Windows& w, std::int64_t result_channels, st
     blocks.images = ceil_div(w.images, count);
   }
   blocks.bands = ceil_div(w.rows, blocks.rows);
-  blocks.rows = ceil_div(w.rows, blocks.bands);
+  blocks.rows = ceil_div(ceil_div(w.rows, blocks.bands), unit) * unit;
+  blocks.bands = ceil_div(w.rows, blocks.rows);
   blocks.count = ceil_div(w.images, blocks.images) * blocks.bands;
   return blocks;
 }

@@ -14,6 +14,7 @@
 #include "ops/binary.h"
 #include "ops/broadcast.h"
 #include "ops/conv2d.h"
+#include "ops/conv2d_pool.h"
 #include "ops/dense.h"
 #include "ops/dropout.h"
 #include "ops/elementwise_loss.h"
@@ -78,6 +79,23 @@ struct Kernels {
                               float* dx);
   void (*avg_pool2d)(Context&, const Pool2dShape&, const float* x, float* y);
   void (*avg_pool2d_backward)(Context&, const Pool2dShape&, const float* dy, float* dx);
+
+  // conv2d_pool.h; the only entries that a table may leave null, all five: a plan then runs the
+  // convolution, its activation and the pooling one by one. bias may be null; choice may be in the
+  // forward, when nothing is to be trained. activation is none or relu. dy and choice have the
+  // shape of y. The workspace of the last is bias_gradient_workspace's, for the rows of y.
+  std::size_t (*conv2d_pool_workspace)(const Conv2dPoolShape&, Pass, int threads);
+  void (*conv2d_pool)(Context&, const Conv2dPoolShape&, const float* x, const float* w,
+                      const float* bias, Activation, float* y, std::uint8_t* choice,
+                      void* workspace);
+  void (*conv2d_pool_backward_input)(Context&, const Conv2dPoolShape&, const float* dy,
+                                     const std::uint8_t* choice, const float* w, float* dx,
+                                     void* workspace);
+  void (*conv2d_pool_backward_weight)(Context&, const Conv2dPoolShape&, const float* dy,
+                                      const std::uint8_t* choice, const float* x, float* dw,
+                                      void* workspace);
+  void (*conv2d_pool_backward_bias)(Context&, const Conv2dPoolShape&, const float* dy,
+                                    const std::uint8_t* choice, float* db, void* workspace);
 
   // activation.h, over n elements; y may be x and dx may be dy. Where gradient_from_output holds,
   // the second input of the backward is y = act(x); otherwise it is x.

@@ -59,6 +59,11 @@ int Builder::residual_of(const Node& node) const {
   return fusion_.residual_of[index_of(node)];
 }
 
+const Node* Builder::pool_of(const Node& node) const {
+  int fused = fusion_.pool_of[index_of(node)];
+  return fused < 0 ? nullptr : &graph.nodes()[fused];
+}
+
 const Node* Builder::folded_into(const Node& node) const {
   int fused = fusion_.folded_into[index_of(node)];
   return fused < 0 ? nullptr : &graph.nodes()[fused];

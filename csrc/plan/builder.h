@@ -32,10 +32,11 @@ class Builder {
   BufferId value(int value) const { return values_[value]; }
   void set_value(int value, BufferId buffer) { values_[value] = buffer; }
   // The value that a node's step writes, and what is done to it on the way (see Fusion): by an
-  // activation, a value that is added (-1 for none), a batch_norm (null for none).
+  // activation, a value that is added (-1 for none), a max pooling, a batch_norm (null for none).
   int output_of(const Node& node) const;
   Activation epilogue_of(const Node& node) const;
   int residual_of(const Node& node) const;
+  const Node* pool_of(const Node& node) const;
   const Node* folded_into(const Node& node) const;
   // The value whose gradient the node's backward starts from.
   int gradient_of(const Node& node) const;

@@ -24,7 +24,8 @@ Program compile(const Graph& graph, State& state, const PlanOptions& options) {
   check_options(graph, state, options);
   state.check_fits(graph);
   const std::vector<ResolvedLoss> losses = resolve_losses(graph, options.losses);
-  const Fusion fusion = fuse(graph, options.mode, options.fuse, losses);
+  const Fusion fusion =
+      fuse(graph, options.mode, options.fuse, losses, state.device().kernels(options.precision));
   const std::vector<Node>& nodes = graph.nodes();
   Builder builder(graph, options.mode, fusion);
   Program& program = builder.program;

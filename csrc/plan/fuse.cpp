@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "plan/lowering.h"
+#include "plan/lowering/window.h"
 
 namespace convlet {
 namespace {
@@ -125,6 +126,7 @@ Fusion nothing_fused(const Graph& graph, const std::vector<ResolvedLoss>& losses
   fusion.gradient_of = fusion.writes;
   fusion.activation_of.assign(nodes, -1);
   fusion.residual_of.assign(nodes, -1);
+  fusion.pool_of.assign(nodes, -1);
   fusion.folded_into.assign(nodes, -1);
   fusion.absorbed.assign(nodes, false);
   fusion.absorbed_backward.assign(nodes, false);
@@ -143,12 +145,9 @@ struct Fuser {
 
   // The node whose step makes a value: its producer, or the one that the producer is fused into.
   int maker(const Fusion& fusion, int value) const {
-    const int before = producer(value);
-    if (before < 0 || !fusion.absorbed[before]) return before;
-    for (int input : node(before).inputs) {
-      const int further = producer(input);
-      if (further >= 0 && fusion.writes[further] == value) return further;
-    }
+    for (std::size_t i = 0; i < fusion.writes.size(); ++i)
+      if (fusion.live[i] && !fusion.absorbed[i] && fusion.writes[i] == value)
+        return static_cast<int>(i);
     return -1;
   }
 
@@ -186,6 +185,20 @@ struct Fuser {
       absorb(fusion, before, index, true);
       return;
     }
+  }
+
+  // A max pooling into the conv2d before it, with what is between them; their backward is one too.
+  void fuse_pool(Fusion& fusion, int index) const {
+    const Node& own = node(index);
+    const int input = own.inputs[0], before = maker(fusion, input);
+    if (before < 0 || readers[input] != 1 || node(before).op != "conv2d") return;
+    const int activation = fusion.activation_of[before];
+    if (activation >= 0 && activation_of(node(activation)) != Activation::relu) return;
+    if (!conv2d_pool_fits(conv2d_shape(graph, node(before), 1), pool2d_shape(graph, own, 1)))
+      return;
+    fusion.pool_of[before] = index;
+    absorb(fusion, before, index, true);
+    if (activation >= 0) fusion.absorbed_backward[activation] = true;
   }
 
   // A batch_norm by given statistics into the weights of the conv2d or dense before it.
@@ -239,7 +252,8 @@ std::vector<bool> values_needing_gradients(const Graph& graph, Mode mode) {
   return needs;
 }
 
-Fusion fuse(const Graph& graph, Mode mode, bool enabled, const std::vector<ResolvedLoss>& losses) {
+Fusion fuse(const Graph& graph, Mode mode, bool enabled, const std::vector<ResolvedLoss>& losses,
+            const Kernels& kernels) {
   Fusion fusion = nothing_fused(graph, losses);
   if (!enabled) return fusion;
 
@@ -257,6 +271,7 @@ Fusion fuse(const Graph& graph, Mode mode, bool enabled, const std::vector<Resol
   decide("add", &Fuser::fuse_residual);
   if (mode != Mode::train) decide("batch_norm", &Fuser::fold);
   decide("activation", &Fuser::fuse_activation);
+  if (kernels.conv2d_pool) decide("max_pool2d", &Fuser::fuse_pool);
 
   for (std::size_t i = 0; i < losses.size(); ++i) {
     int softmax = graph.values()[losses[i].output].producer;

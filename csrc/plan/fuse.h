@@ -3,6 +3,7 @@
 #pragma once
 #include <vector>
 
+#include "ops/kernels.h"
 #include "plan/graph.h"
 #include "plan/plan.h"
 
@@ -29,12 +30,14 @@ struct Fusion {
   // The value that the node's step writes: its own output, or that of the last node fused into it.
   std::vector<int> writes;
   // The value whose gradient the node's backward turns into others. It is not the node's own output
-  // where the backward includes that of what is fused (batch_norm).
+  // where the backward includes that of what is fused (batch_norm, conv2d_pool).
   std::vector<int> gradient_of;
   // The activation node that becomes the node's epilogue, or -1.
   std::vector<int> activation_of;
   // The value that a batch_norm adds before its activation, or -1.
   std::vector<int> residual_of;
+  // The max_pool2d node that a conv2d's kernel goes on with (conv2d_pool), or -1.
+  std::vector<int> pool_of;
   // The batch_norm node that is folded into the weights of a conv2d or dense, or -1.
   std::vector<int> folded_into;
   // True for what is fused into another node, and for a softmax whose probabilities the loss kernel
@@ -46,7 +49,9 @@ struct Fusion {
   std::vector<bool> writes_probabilities;
 };
 
-Fusion fuse(const Graph& graph, Mode mode, bool enabled, const std::vector<ResolvedLoss>& losses);
+// What `kernels` has no kernel for is not fused.
+Fusion fuse(const Graph& graph, Mode mode, bool enabled, const std::vector<ResolvedLoss>& losses,
+            const Kernels& kernels);
 
 // By value: whether a trainable parameter is upstream of it; all false outside train mode.
 std::vector<bool> values_needing_gradients(const Graph& graph, Mode mode);

@@ -1,5 +1,6 @@
 // conv2d inside a plan: see ops/conv2d.h for the formula.
 #include "plan/lowering/linear.h"
+#include "plan/lowering/window.h"
 
 namespace convlet {
 namespace {
@@ -21,6 +22,15 @@ Conv2dOptions options_of(const Node& node) {
   return options;
 }
 
+}  // namespace
+
+Conv2dShape conv2d_shape(const Graph& graph, const Node& node, std::int64_t n) {
+  return check_conv2d(node.name.c_str(), graph.shape(node.inputs[0]).with_front(n),
+                      graph.parameter_shape(node.parameters[0]), options_of(node));
+}
+
+namespace {
+
 struct Conv2d {
   static constexpr const char* op = "conv2d";
   static constexpr const char* backward_input_name = "conv2d_backward_input";
@@ -31,8 +41,7 @@ struct Conv2d {
   static constexpr auto backward_weight = &Kernels::conv2d_backward_weight;
 
   static Conv2dShape shape_of(const Graph& graph, const Node& node, std::int64_t n) {
-    return check_conv2d(node.name.c_str(), graph.shape(node.inputs[0]).with_front(n),
-                        graph.parameter_shape(node.parameters[0]), options_of(node));
+    return conv2d_shape(graph, node, n);
   }
   static RowsShape bias_rows(const Conv2dShape& s) { return {s.N * s.P * s.Q, s.K}; }
 };
@@ -44,18 +53,21 @@ Shape infer(const Graph& graph, const Node& node) {
   return shape.y().without_front();
 }
 
+void forward(Builder& builder, const Node& node) {
+  if (builder.pool_of(node)) return conv2d_pool_forward(builder, node);
+  linear_forward<Conv2d>(builder, node);
+}
+
+void backward(Builder& builder, const Node& node) {
+  if (builder.pool_of(node)) return conv2d_pool_backward(builder, node);
+  linear_backward<Conv2d>(builder, node);
+}
+
 }  // namespace
 
 extern const Lowering kConv2d;
-const Lowering kConv2d{"conv2d",
-                       1,
-                       1,
-                       1,
-                       2,
-                       {"stride", "padding", "pad", "dilation", "groups"},
-                       true,
-                       infer,
-                       linear_forward<Conv2d>,
-                       linear_backward<Conv2d>};
+const Lowering kConv2d{
+    "conv2d", 1,     1,       1,       2, {"stride", "padding", "pad", "dilation", "groups"},
+    true,     infer, forward, backward};
 
 }  // namespace convlet

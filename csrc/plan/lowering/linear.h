@@ -26,15 +26,18 @@ auto linear_workspace(const Builder& builder, const Node& node, Pass pass) {
       };
 }
 
+// The weights and the bias, which may be kNone, that the forward of a node reads.
+inline FoldedWeights weights_of(Builder& builder, const Node& node) {
+  if (const Node* norm = builder.folded_into(node)) return fold_batch_norm(builder, node, *norm);
+  return {builder.parameter(node.parameters[0]),
+          node.parameters.size() < 2 ? kNone : builder.parameter(node.parameters[1])};
+}
+
 template <class Op>
 void linear_forward(Builder& builder, const Node& node) {
-  BufferId x = builder.value(node.inputs[0]), w = builder.parameter(node.parameters[0]);
-  BufferId bias = node.parameters.size() < 2 ? kNone : builder.parameter(node.parameters[1]);
-  if (const Node* norm = builder.folded_into(node)) {
-    const FoldedWeights folded = fold_batch_norm(builder, node, *norm);
-    w = folded.weight;
-    bias = folded.bias;
-  }
+  BufferId x = builder.value(node.inputs[0]);
+  const FoldedWeights weights = weights_of(builder, node);
+  BufferId w = weights.weight, bias = weights.bias;
   BufferId y = builder.new_output(node);
   Step& step = builder.step(Op::op, node.name);
   step.reads = {x, w, bias};

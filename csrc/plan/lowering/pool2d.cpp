@@ -1,6 +1,7 @@
 // Max and average pooling inside a plan: see ops/pool2d.h. The global ones are a window of the
 // whole image.
 #include "plan/lowering.h"
+#include "plan/lowering/window.h"
 
 namespace convlet {
 namespace {
@@ -29,7 +30,9 @@ bool is_global(const Node& node) {
   return node.op.rfind("global_", 0) == 0;
 }
 
-Pool2dShape shape_of(const Graph& graph, const Node& node, std::int64_t n) {
+}  // namespace
+
+Pool2dShape pool2d_shape(const Graph& graph, const Node& node, std::int64_t n) {
   check_rank(graph, node, 3, "(H,W,C)");
   const Shape& sample = graph.shape(node.inputs[0]);
   Pool2dOptions options;
@@ -42,8 +45,10 @@ Pool2dShape shape_of(const Graph& graph, const Node& node, std::int64_t n) {
   return check_pool2d(node.name.c_str(), sample.with_front(n), options);
 }
 
+namespace {
+
 Shape infer(const Graph& graph, const Node& node) {
-  Pool2dShape shape = shape_of(graph, node, 1);
+  Pool2dShape shape = pool2d_shape(graph, node, 1);
   if (is_global(node) && !node.attributes.boolean("keepdims", false)) return {shape.C};
   return shape.y().without_front();
 }
@@ -56,7 +61,7 @@ void add_forward(Builder& builder, const Node& node, const char* name, Kernel Ke
   step.reads = {x};
   step.writes = {y};
   step.bind = [=, &graph = builder.graph, &node](const Binding& at) -> Run {
-    return [run = at.kernels.*kernel, shape = shape_of(graph, node, at.n), x_data = at[x],
+    return [run = at.kernels.*kernel, shape = pool2d_shape(graph, node, at.n), x_data = at[x],
             y_data = at[y]](Context& context) { run(context, shape, x_data, y_data); };
   };
 }
@@ -76,7 +81,7 @@ void max_backward(Builder& builder, const Node& node) {
   step.reads = {dy, x};
   step.writes = {dx};
   step.bind = [=, &graph = builder.graph, &node](const Binding& at) -> Run {
-    return [run = at.kernels.max_pool2d_backward, shape = shape_of(graph, node, at.n),
+    return [run = at.kernels.max_pool2d_backward, shape = pool2d_shape(graph, node, at.n),
             dy_data = at[dy], x_data = at[x],
             dx_data = at[dx]](Context& context) { run(context, shape, dy_data, x_data, dx_data); };
   };
@@ -89,7 +94,7 @@ void avg_backward(Builder& builder, const Node& node) {
   step.reads = {dy};
   step.writes = {dx};
   step.bind = [=, &graph = builder.graph, &node](const Binding& at) -> Run {
-    return [run = at.kernels.avg_pool2d_backward, shape = shape_of(graph, node, at.n),
+    return [run = at.kernels.avg_pool2d_backward, shape = pool2d_shape(graph, node, at.n),
             dy_data = at[dy],
             dx_data = at[dx]](Context& context) { run(context, shape, dy_data, dx_data); };
   };

@@ -1,0 +1,15 @@
+// Convolutions and poolings of a graph as shapes, and the two fused (lowering/conv2d_pool.cpp).
+#pragma once
+#include "plan/lowering.h"
+
+namespace convlet {
+
+// By the ops' own checks, for n rows of the batch.
+Conv2dShape conv2d_shape(const Graph& graph, const Node& node, std::int64_t n);
+Pool2dShape pool2d_shape(const Graph& graph, const Node& node, std::int64_t n);
+
+// The steps of a conv2d with a pooling (Builder::pool_of).
+void conv2d_pool_forward(Builder& builder, const Node& node);
+void conv2d_pool_backward(Builder& builder, const Node& node);
+
+}  // namespace convlet
