@@ -9,7 +9,9 @@ from functools import partial
 
 import numpy as np
 
-from convlet import _core, ops
+from convlet import Input, Model, Sequential, _core, layers, ops, optimizers, regularizers
+from convlet.models import NonFiniteError
+from convlet.utils import set_random_seed
 
 CONVOLUTIONS = [
     # N, H, W, C, K, R, S, stride, padding, dilation, groups
@@ -64,6 +66,8 @@ FAMILIES = (
     "normalization",
     "recurrent",
     "tensor",
+    "resize",
+    "training",
 )
 
 
@@ -144,8 +148,16 @@ def _activation(integers, floats, rng):
             op = getattr(ops, name)
             yield f"{name} {shape}", partial(op, x), False
             yield f"{name} of special values {shape}", partial(op, special), False
+            yield f"{name} backward {shape}", partial(_activation_backward, name, x), False
+        dy, y = floats(*shape), ops.softmax(x)
         yield f"softmax {shape}", partial(ops.softmax, x), False
+        yield f"softmax backward {shape}", partial(ops.softmax_backward, dy, y), False
         yield f"log_softmax {shape}", partial(ops.log_softmax, x), False
+        yield f"log_softmax backward {shape}", partial(ops.log_softmax_backward, dy, -x), False
+
+
+def _activation_backward(name, x):
+    return getattr(ops, f"{name}_backward")(x[::-1].copy(), x)
 
 
 def _loss(integers, floats, rng):
@@ -228,6 +240,7 @@ def _tensor(integers, floats, rng):
                 yield f"{name} {shape} {axis}", partial(getattr(ops, name), x, axes), False
             for name in ("max", "min"):
                 yield f"{name} {shape} {axis}", partial(getattr(ops, name), x, axes), True
+            yield f"max backward {shape} {axis}", partial(_max_backward, x, axis), True
         yield f"transpose {shape}", partial(ops.transpose, x), True
     for b, m, k, n in ((1, 1, 1, 1), (3, 5, 17, 31), (2, 66, 300, 19), (5, 33, 8, 99)):
         for ta in (False, True):
@@ -242,9 +255,18 @@ def _tensor(integers, floats, rng):
             options = {"size": (2, 3), "interpolation": way}
             yield f"{way} {c}", partial(ops.upsample2d, x, **options), False
             yield f"{way} backward {c}", partial(ops.upsample2d_backward, dy, **options), False
+    for classes in (1, 10, 99):
+        labels = rng.integers(0, classes, 66)
+        yield f"one_hot {classes}", partial(_core.one_hot, labels, classes, None), True
     for noise in ("channel", "sample"):
         x = floats(3, 5, 4, 66)
         yield f"dropout {noise}", partial(_core.dropout, x, 0.3, 7, 5, 2, noise, None), True
+
+
+def _max_backward(x, axis):
+    axes = list(range(x.ndim)) if axis < 0 else [axis]
+    y = _core.reduce("max", x, axes, True, None)
+    return _core.reduce_backward("max", y, x, y, axes)
 
 
 def _attention(integers, floats, rng):
@@ -324,15 +346,81 @@ def _recurrent(integers, floats, rng):
             yield f"backward {name}", partial(_core.recurrent_backward, cell, dy, *arguments), False
 
 
-def differences(isa, family):
-    """The names of the cases whose results differ, and how many cases there were."""
+def _resize(integers, floats, rng):
+    for size in ((1, 1), (2, 3), (19, 66), (99, 31)):
+        for to in ((1, 1), (5, 17), (40, 33)):
+            for channels in (1, 3):
+                x = rng.integers(0, 256, (*size, channels)).astype(np.uint8)
+                yield f"{size} {to} {channels}", partial(_resized, x, to), True
+
+
+def _resized(x, to):
+    y = np.empty((*to, x.shape[2]), np.uint8)
+    _core.resize_bilinear(x, y)
+    return y
+
+
+def _training(integers, floats, rng):
+    """Whole steps, with the kernels that only plans call."""
+    x, y = rng.integers(0, 256, (33, 12, 12, 3)).astype(np.uint8), rng.integers(0, 5, 33)
+    weights = [weight.copy() for weight in _network().get_weights()]
+    for name, options in (  # small steps where a tiny gradient's sign decides the change
+        ("adam", {"learning_rate": 1e-5, "clipnorm": 0.5, "use_ema": True}),
+        ("sgd", {"learning_rate": 1e-2, "momentum": 0.9, "global_clipnorm": 0.5}),
+        ("rmsprop", {"learning_rate": 1e-6, "clipvalue": 0.1}),
+    ):
+        yield name, partial(_fit, name, options, weights, x, y), False
+    yield "a value that is not finite", _fit_nan, True
+
+
+def _network():
+    image = Input((12, 12, 3))
+    x = layers.Rescaling(1 / 255)(image)
+    x = layers.ZeroPadding2D(((0, 1), (2, 0)))(x)
+    x = layers.Conv2D(17, 3, kernel_regularizer=regularizers.L1L2(1e-3, 1e-2))(x)
+    left = layers.ReLU()(layers.BatchNormalization()(x))
+    right = layers.Conv2D(17, 3, padding="same", activation="tanh")(layers.ZeroPadding2D(1)(left))
+    x = layers.Concatenate()([layers.Add()([left, layers.Cropping2D(1)(right)]), left])
+    x = layers.Dropout(0.25)(layers.MaxPooling2D()(x))
+    x = layers.Dense(31, activation="gelu")(layers.Flatten()(x))
+    return Model(image, layers.Dense(5, activation="softmax")(x))
+
+
+def _fit(name, options, weights, x, y):
+    set_random_seed(0)
+    model = _network()
+    model.set_weights(weights)
+    optimizer = optimizers.get({"class": name, "config": options})
+    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
+    history = model.fit(x, y, batch_size=16, epochs=2, shuffle=False, verbose=0).history
+    return (*history.values(), model.predict(x, verbose=0))
+
+
+def _fit_nan():
+    """The letters of the error, which names the first value that is not finite."""
+    model = Sequential([Input((4, 4, 3)), layers.Conv2D(5, 3), layers.Flatten(), layers.Dense(2)])
+    model.compile("sgd", "mse")
+    x = np.zeros((7, 4, 4, 3), np.float32)
+    x[6, 3, 3, 2] = np.nan
+    try:
+        model.fit(x, np.zeros((7, 2), np.float32), verbose=0)
+    except NonFiniteError as error:
+        return np.frombuffer(str(error).encode(), np.uint8)
+    raise AssertionError("a loss of NaN was taken")
+
+
+def differences(isa, family, choose=_core.set_isa):
+    """The names of the cases whose results differ, and how many cases there were.
+
+    ``choose(name)`` makes ops use the kernels called so.
+    """
     wrong, count = [], 0
     before = _core.isa()
     try:
         for name, function, exact in cases(family):
             results = []
             for chosen in ("baseline", isa):
-                _core.set_isa(chosen)
+                choose(chosen)
                 result = function()
                 results.append(result if isinstance(result, tuple) else (result,))
             count += 1

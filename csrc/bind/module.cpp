@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstring>
 
 #include "bind/bind.h"
 #include "bind/gil.h"
@@ -44,6 +45,15 @@ double fma_peak() {
   return best;
 }
 
+// A table of kernels from elsewhere, for tests that run those of another processor.
+void use_kernels(const py::capsule& kernels) {
+  const char* name = kernels.name();
+  if (!name || std::strcmp(name, "convlet.Kernels") != 0)
+    type_error("use_kernels: expected a capsule \"convlet.Kernels\", got \"", name ? name : "",
+               '"');
+  cpu::use_table(*kernels.get_pointer<const Kernels>());
+}
+
 void bind_device(py::module_& module) {
   using py::arg;
   module.def("num_threads", num_threads);
@@ -53,6 +63,7 @@ void bind_device(py::module_& module) {
   module.def("supported_isas", cpu::supported_isas);
   module.def("set_isa", cpu::set_table, arg("name"));
   module.def("load_device", load_device, arg("path"), "Adds a device for tests; returns its name");
+  module.def("use_kernels", use_kernels, arg("kernels"));
   module.def("fma_peak", fma_peak, "GFLOP/s of multiply-adds in registers, on all threads");
   module.def(
       "device_description",

@@ -47,14 +47,13 @@
 #include "cpu/resize.h"
 // clang-format on
 
+#define CONVLET_QUOTED(word) #word
+#define CONVLET_NAME_OF(macro) CONVLET_QUOTED(macro)
+
 namespace convlet::CONVLET_ISA {
 
-constexpr const char* isa_name() {
-  return CONVLET_ISA_LEVEL == 2 ? "avx512" : CONVLET_ISA_LEVEL == 1 ? "avx2" : "baseline";
-}
-
 constexpr Kernels kTable = {
-    isa_name(),
+    CONVLET_NAME_OF(CONVLET_ISA),
     conv2d_workspace,
     conv2d,
     conv2d_backward_input,

@@ -1,7 +1,8 @@
 // One vector of floats, V, for the instruction set of the including translation unit. A kernel body
 // is written once against V. table_<isa>.cpp defines CONVLET_ISA (a namespace name) and
-// CONVLET_ISA_LEVEL (0 baseline, 1 AVX2 + FMA, 2 AVX-512 F/BW/DQ/VL), includes every standard and
-// intrinsics header, opens its target region and only then includes this file and the bodies.
+// CONVLET_ISA_LEVEL (0 baseline, 1 AVX2 + FMA, 2 AVX-512 F/BW/DQ/VL; on ARM, 0 with CONVLET_NEON),
+// includes every standard and intrinsics header, opens its target region and only then includes
+// this file and the bodies.
 //
 // No include guard: each translation unit includes it once, inside its region.
 
@@ -259,7 +260,11 @@ inline Words odd_pairs(Words a, Words b) {
       _mm256_unpackhi_epi64(reinterpret_cast<__m256i>(a), reinterpret_cast<__m256i>(b)));
 }
 
-#else  // any compiler's vectors of four floats: SSE2 on x86-64, NEON on 64-bit ARM
+#elif defined(CONVLET_NEON)
+
+#include "cpu/simd_neon.h"
+
+#else  // any compiler's vectors of four floats
 
 struct V {
   static constexpr int width = 4;
@@ -401,7 +406,7 @@ inline V zero() {
   return broadcast(0.0f);
 }
 
-// to[i * to_stride + j] = from[j * from_stride + i] for i, j < kTransposed.
+// to[i * to_stride + j] = from[j * from_stride + i] for i, j < kTransposed. NEON has its own.
 #if CONVLET_ISA_LEVEL > 0
 constexpr int kTransposed = 8;
 inline void transpose(const float* from, std::int64_t from_stride, float* to,
@@ -423,7 +428,7 @@ inline void transpose(const float* from, std::int64_t from_stride, float* to,
     _mm256_storeu_ps(to + (i + 4) * to_stride, _mm256_permute2f128_ps(row[i], row[i + 4], 0x31));
   }
 }
-#else
+#elif !defined(CONVLET_NEON)
 constexpr int kTransposed = 4;
 inline void transpose(const float* from, std::int64_t from_stride, float* to,
                       std::int64_t to_stride) {

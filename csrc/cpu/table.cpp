@@ -25,6 +25,8 @@ const std::vector<Choice>& choices() {
            __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"),
        table_avx512},
+#elif defined(__aarch64__)
+      {"neon", true, table_neon},
 #endif
   };
   return all;
@@ -71,7 +73,11 @@ const Kernels& table() {
 }
 
 void set_table(const std::string& name) {
-  current.store(&table_named(name));
+  use_table(table_named(name));
+}
+
+void use_table(const Kernels& table) {
+  current.store(&table);
 }
 
 }  // namespace convlet::cpu

@@ -11,6 +11,8 @@ const Kernels& table_baseline();
 #if defined(__x86_64__)
 const Kernels& table_avx2();
 const Kernels& table_avx512();
+#elif defined(__aarch64__)
+const Kernels& table_neon();
 #endif
 
 // The names of the tables that this machine can run, slowest first.
@@ -23,5 +25,8 @@ const Kernels& table_named(const std::string& name);
 // as for table_named), else the fastest one supported.
 const Kernels& table();
 void set_table(const std::string& name);
+
+// The same for a table that is not of this build; it must stay where it is.
+void use_table(const Kernels& table);
 
 }  // namespace convlet::cpu

@@ -49,7 +49,7 @@ struct RandomStep {
 };
 
 struct Kernels {
-  const char* name;  // the instruction set: "baseline", "avx2", "avx512"
+  const char* name;  // the instruction set: "baseline", "avx2", "avx512", "neon"
 
   // conv2d.h. bias and db may be null. y gets act(conv + bias).
   std::size_t (*conv2d_workspace)(const Conv2dShape&, Pass, int threads);
