@@ -6,6 +6,7 @@
 #if defined(CONVLET_SIMT)
 #include "simt.h"
 #define CONVLET_DEVICE inline
+#define CONVLET_DEVICE_CALL static
 // A static shared array: CONVLET_SHARED(float, tile, [4][33]);
 #define CONVLET_SHARED(T, name, dims)                 \
   typedef T name##_shared dims;                       \
@@ -18,6 +19,8 @@
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 #define CONVLET_DEVICE __device__ __forceinline__
+// A function that is not inlined: long code off a kernel's usual path.
+#define CONVLET_DEVICE_CALL static __device__ __noinline__
 #define CONVLET_SHARED(T, name, dims) __shared__ T name dims
 #define CONVLET_DYNAMIC_SHARED(T, name)                                    \
   extern __shared__ __align__(128) unsigned char convlet_dynamic_shared[]; \

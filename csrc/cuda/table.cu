@@ -2,6 +2,7 @@
 // and types of the members of Kernels.
 #include <type_traits>
 
+#include "cuda/convolution.h"
 #include "cuda/table.h"
 
 namespace convlet::cuda {
@@ -16,6 +17,18 @@ CONVLET_KERNEL(scale);
 
 namespace {
 
+// conv2d.cu, dense.cu and matmul.cu: what the precision changes.
+template <Precision precision>
+void set_products(Kernels& t) {
+  t.conv2d = conv2d<precision>;
+  t.conv2d_backward_input = conv2d_backward_input<precision>;
+  t.conv2d_backward_weight = conv2d_backward_weight<precision>;
+  t.dense = dense<precision>;
+  t.dense_backward_input = dense_backward_input<precision>;
+  t.dense_backward_weight = dense_backward_weight<precision>;
+  t.matmul = matmul<precision>;
+}
+
 Kernels float32_table() {
   Kernels t{};
   t.name = kTableName;
@@ -25,18 +38,25 @@ Kernels float32_table() {
   CONVLET_KERNEL(add);
   CONVLET_KERNEL(scale);
 
+  // conv2d.cu, dense.cu, matmul.cu
+  CONVLET_KERNEL(conv2d_workspace);
+  CONVLET_KERNEL(dense_workspace);
+  CONVLET_KERNEL(matmul_workspace);
+  set_products<Precision::float32>(t);
+
 #undef CONVLET_KERNEL
   return t;
 }
 
-// The entries of conv2d, dense and matmul that round their factors to tf32; the rest is shared.
 Kernels tf32_table() {
   Kernels t = float32_table();
+  set_products<Precision::tf32>(t);
   return t;
 }
 
 Kernels bfloat16_table() {
   Kernels t = float32_table();
+  set_products<Precision::bfloat16>(t);
   return t;
 }
 

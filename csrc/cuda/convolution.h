@@ -1,0 +1,78 @@
+// Convolutions as products of matrices, one slice per group or per entry of a batch. A dense layer
+// is a convolution of images of one pixel with a window of one, and so is the product of two
+// matrices: dense.cu and matmul.cu use these functions too.
+#pragma once
+#include "core/device.h"
+#include "cuda/product_shape.h"
+#include "ops/kernels.h"
+
+namespace convlet::cuda {
+
+// Convolutions of the same shape at fixed distances in memory.
+struct Batch {
+  std::int64_t count;
+  std::int64_t x, w, y;  // elements from one to the next
+};
+constexpr Batch kAlone = {1, 0, 0, 0};
+
+// The members of Kernels that depend on the precision, in conv2d*.cu, dense.cu and matmul.cu.
+template <Precision precision>
+void conv2d(Context& context, const Conv2dShape& shape, const float* x, const float* w,
+            const float* bias, Activation activation, float* y, void* workspace);
+template <Precision precision>
+void conv2d_backward_input(Context& context, const Conv2dShape& shape, const float* dy,
+                           const float* w, float* dx, void* workspace);
+template <Precision precision>
+void conv2d_backward_weight(Context& context, const Conv2dShape& shape, const float* dy,
+                            const float* x, float* dw, void* workspace);
+template <Precision precision>
+void dense(Context& context, const DenseShape& shape, const float* x, const float* w,
+           const float* bias, Activation activation, float* y, void* workspace);
+template <Precision precision>
+void dense_backward_input(Context& context, const DenseShape& shape, const float* dy,
+                          const float* w, float* dx, void* workspace);
+template <Precision precision>
+void dense_backward_weight(Context& context, const DenseShape& shape, const float* dy,
+                           const float* x, float* dw, void* workspace);
+template <Precision precision>
+void matmul(Context& context, const MatmulShape& shape, const float* a, const float* b, float* y,
+            void* workspace);
+
+std::size_t conv2d_workspace(const Conv2dShape& shape, Pass pass, int threads);
+std::size_t dense_workspace(const DenseShape& shape, Pass pass, int threads);
+std::size_t matmul_workspace(const MatmulShape& shape, int threads);
+
+std::size_t convolution_workspace(const Conv2dShape& shape, Pass pass, std::int64_t batch);
+// The product that each pass is.
+ProductShape forward_product(const Conv2dShape& shape, std::int64_t batch);
+ProductShape backward_input_product(const Conv2dShape& shape, std::int64_t batch);
+ProductShape backward_weight_product(const Conv2dShape& shape, std::int64_t batch);
+
+template <Precision precision>
+void convolve(Context& context, const Conv2dShape& shape, const Batch& batch, const float* x,
+              const float* w, const float* bias, Activation activation, float* y, void* workspace);
+template <Precision precision>
+void convolve_backward_input(Context& context, const Conv2dShape& shape, const Batch& batch,
+                             const float* dy, const float* w, float* dx, void* workspace);
+template <Precision precision>
+void convolve_backward_weight(Context& context, const Conv2dShape& shape, const Batch& batch,
+                              const float* dy, const float* x, float* dw, void* workspace);
+
+// A (N,I) matrix times an (I,O) matrix.
+constexpr Conv2dShape one_pixel(std::int64_t N, std::int64_t I, std::int64_t O) {
+  return {N, 1, 1, I, O, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 1, 1, 1};
+}
+
+// direct_conv2d.cu: float32 whatever the precision, without tensor cores: for depthwise
+// convolutions, which would leave their tiles nearly empty, and for sizes beyond the 32 bits of
+// their coordinates.
+bool is_direct(const Conv2dShape& shape);
+std::size_t direct_workspace(const Conv2dShape& shape, Pass pass);
+void direct_convolve(Context& context, const Conv2dShape& shape, const float* x, const float* w,
+                     const float* bias, Activation activation, float* y);
+void direct_backward_input(Context& context, const Conv2dShape& shape, const float* dy,
+                           const float* w, float* dx);
+void direct_backward_weight(Context& context, const Conv2dShape& shape, const float* dy,
+                            const float* x, float* dw, void* workspace);
+
+}  // namespace convlet::cuda

@@ -1,0 +1,67 @@
+// How a product of matrices (product.cuh) is cut into blocks: a function of its shape alone, so
+// that every device adds in the same order.
+#pragma once
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+
+namespace convlet::cuda {
+
+constexpr int kDepth = 16;  // terms that a block takes in at a time
+// The tensor cores cut the last bits of every sum they add to, always towards zero: longer sums are
+// made of parts, and those are added with rounding.
+constexpr std::int64_t kLongestPart = 4608;
+
+struct ProductShape {
+  std::int64_t rows, columns, terms;  // of one slice, at most
+  std::int64_t slices;                // products of their own: groups, phases, entries of a batch
+  std::int64_t elements;              // of the whole result
+};
+
+// Rows x columns of the result that one block makes: 128x128, 64x64, 128x32.
+enum class TileKind { wide, square, narrow };
+
+struct Cut {
+  TileKind tile;
+  std::int64_t row_tiles, column_tiles, slices, parts;
+  std::int64_t part_terms;  // a multiple of kDepth
+
+  std::int64_t blocks() const { return row_tiles * column_tiles * slices * parts; }
+};
+
+inline std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
+  return (a + b - 1) / b;
+}
+
+inline Cut cut_product(const ProductShape& s) {
+  auto tiles = [&](std::int64_t rows, std::int64_t columns) {
+    return ceil_div(s.rows, rows) * ceil_div(s.columns, columns) * s.slices;
+  };
+  // Wide tiles read least from memory, where there are enough of them and not one half is empty.
+  constexpr std::int64_t kEnoughWide = 96, kEnough = 512, kShortestPart = 256;
+  Cut cut;
+  cut.tile = s.columns <= 32 ? TileKind::narrow
+             : ceil_div(s.columns, 64) % 2 == 0 && tiles(128, 128) >= kEnoughWide
+                 ? TileKind::wide
+                 : TileKind::square;
+  const std::int64_t rows = cut.tile == TileKind::square ? 64 : 128;
+  const std::int64_t columns = cut.tile == TileKind::wide     ? 128
+                               : cut.tile == TileKind::square ? 64
+                                                              : 32;
+  cut.row_tiles = ceil_div(s.rows, rows);
+  cut.column_tiles = ceil_div(s.columns, columns);
+  cut.slices = s.slices;
+  const std::int64_t for_blocks = kEnough / std::max<std::int64_t>(tiles(rows, columns), 1);
+  const std::int64_t parts = std::max({std::min(s.terms / kShortestPart, for_blocks),
+                                       ceil_div(s.terms, kLongestPart), std::int64_t{1}});
+  cut.part_terms = ceil_div(ceil_div(s.terms, parts), kDepth) * kDepth;
+  cut.parts = cut.part_terms ? ceil_div(s.terms, cut.part_terms) : 1;
+  return cut;
+}
+
+inline std::size_t product_workspace(const ProductShape& s) {
+  const Cut cut = cut_product(s);
+  return cut.parts > 1 ? static_cast<std::size_t>(cut.parts * s.elements) * sizeof(float) : 0;
+}
+
+}  // namespace convlet::cuda
