@@ -381,7 +381,8 @@ def _network():
     left = layers.ReLU()(layers.BatchNormalization()(x))
     right = layers.Conv2D(17, 3, padding="same", activation="tanh")(layers.ZeroPadding2D(1)(left))
     x = layers.Concatenate()([layers.Add()([left, layers.Cropping2D(1)(right)]), left])
-    x = layers.Dropout(0.25)(layers.MaxPooling2D()(x))
+    x = layers.MaxPooling2D()(layers.Conv2D(19, 3, activation="relu")(x))
+    x = layers.Dropout(0.25)(x)
     x = layers.Dense(31, activation="gelu")(layers.Flatten()(x))
     return Model(image, layers.Dense(5, activation="softmax")(x))
 
