@@ -5,6 +5,7 @@ import signal
 import pytest
 from hypothesis import HealthCheck, settings
 
+import device_tests
 from convlet import _core
 
 # A shell starts background jobs with Ctrl-C ignored; tests send it to themselves and to others.
@@ -19,6 +20,32 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 settings.load_profile("convlet")
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--device",
+        default="cpu",
+        choices=("cpu", "simt", "cuda"),
+        help="run the tests of ops, plans and training that apply on this device (device_tests.py);"
+        " simt is the CUDA backend in the emulator of tests/simt",
+    )
+
+
+def pytest_configure(config):
+    device_tests.start(config.getoption("--device"))
+
+
+def pytest_collection_modifyitems(config, items):
+    device_tests.select(config, items)
+
+
+@pytest.fixture(autouse=True)
+def kernels_are_clean():
+    """On the emulated device: nothing was wrong in any kernel that the test ran."""
+    yield
+    findings = device_tests.findings()
+    assert not findings, findings
 
 
 @pytest.fixture(params=_core.supported_isas())

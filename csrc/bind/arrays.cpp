@@ -3,6 +3,8 @@
 #include <optional>
 #include <string>
 
+#include "bind/run.h"
+
 namespace convlet::bind {
 
 namespace {
@@ -79,7 +81,11 @@ Output writable(const char* op, const std::string& name, const py::object& value
                 shape_of(op, name, array));
   if (!array.writeable())
     value_error(op, ": expected ", name, " to be writeable, got a read-only array");
-  return {array, static_cast<float*>(array.mutable_data())};
+  void* data = array.mutable_data();
+  const auto bytes = static_cast<std::size_t>(array.nbytes());
+  std::shared_ptr<void> memory = staged(data, bytes);
+  if (memory) copy_back(memory, data, bytes);
+  return {array, static_cast<float*>(memory ? memory.get() : data), memory};
 }
 
 }  // namespace
@@ -107,7 +113,9 @@ Input array_input(const char* op, const std::string& name, const py::object& val
     value_error(op, ": expected ", name, ' ', layout, ", got shape ", shape);
   if (!has_flags(array, kContiguous | kAligned)) array = array.attr("copy")("C");
   // Kernels only read through it; Tensor has no const form.
-  return {name, array, {const_cast<void*>(array.data()), *dtype, shape}};
+  void* data = const_cast<void*>(array.data());
+  std::shared_ptr<void> memory = staged(data, static_cast<std::size_t>(array.nbytes()));
+  return {name, array, {memory ? memory.get() : data, *dtype, shape}, memory};
 }
 
 Input float_input(const char* op, const std::string& name, const py::object& value,
@@ -117,8 +125,15 @@ Input float_input(const char* op, const std::string& name, const py::object& val
 
 namespace {
 
+// In memory that the device of functional ops can use.
 py::array new_array_of(DType dtype, const Shape& shape) {
-  return py::array(numpy_dtype(dtype), std::vector<py::ssize_t>(shape.begin(), shape.end()));
+  const std::vector<py::ssize_t> sizes(shape.begin(), shape.end());
+  const std::size_t bytes = static_cast<std::size_t>(shape.elements()) * size_of(dtype);
+  std::shared_ptr<void> memory = visible_memory(bytes);
+  if (!memory) return py::array(numpy_dtype(dtype), sizes);
+  auto* owner = new std::shared_ptr<void>(memory);
+  py::capsule base(owner, [](void* p) { delete static_cast<std::shared_ptr<void>*>(p); });
+  return py::array(numpy_dtype(dtype), sizes, memory.get(), base);
 }
 
 Output output_array(const char* op, const py::object& out, DType dtype, const Shape& shape,
@@ -127,7 +142,7 @@ Output output_array(const char* op, const py::object& out, DType dtype, const Sh
   if (out.is_none()) {
     checked_multiply(shape.elements(op), static_cast<std::int64_t>(size_of(dtype)), op);
     py::array array = new_array_of(dtype, shape);
-    return {array, static_cast<float*>(array.mutable_data())};
+    return {array, static_cast<float*>(array.mutable_data()), nullptr};
   }
   Output output = writable(op, "out", out, dtype);
   Shape got = shape_of(op, "out", output.array);
@@ -135,12 +150,12 @@ Output output_array(const char* op, const py::object& out, DType dtype, const Sh
 
   std::size_t bytes = output.array.nbytes();
   for (const Input* input : apart)
-    if (overlap(output.data, bytes, input->array.data(), input->array.nbytes()))
+    if (overlap(output.array.data(), bytes, input->array.data(), input->array.nbytes()))
       value_error(op, ": expected out to be apart from ", input->name,
                   ", got arrays that share memory");
   for (const Input* input : same)
-    if (input->array.data() != output.data &&
-        overlap(output.data, bytes, input->array.data(), input->array.nbytes()))
+    if (input->array.data() != output.array.data() &&
+        overlap(output.array.data(), bytes, input->array.data(), input->array.nbytes()))
       value_error(op, ": expected out to be ", input->name, " itself or apart from it, got a part ",
                   "of its memory");
   return output;

@@ -5,6 +5,7 @@
 #include <pybind11/pybind11.h>
 
 #include <initializer_list>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -20,7 +21,8 @@ namespace py = pybind11;
 struct Input {
   std::string name;
   py::array array;
-  Tensor tensor;
+  Tensor tensor;                 // where kernels read it
+  std::shared_ptr<void> memory;  // tensor's, where that is not the array's own
 
   const Shape& shape() const { return tensor.shape; }
   const float* f32() const { return static_cast<const float*>(tensor.data); }
@@ -29,7 +31,8 @@ struct Input {
 // What an op writes: a new array, or the caller's `out`.
 struct Output {
   py::array array;
-  float* data;
+  float* data;                   // where kernels write it
+  std::shared_ptr<void> memory;  // as in Input; run() copies it into the array
 };
 
 // An array of one of `dtypes`: TypeError otherwise. `layout` is "(N,H,W,C)" or the like and fixes

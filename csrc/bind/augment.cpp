@@ -95,8 +95,11 @@ py::array augment(const py::dict& settings, const py::object& x_value, const py:
   const float* scale = factor("scale", scale_value);
   const float* offset = factor("offset", offset_value);
   Output y = typed_output(kOp, out, y_dtype, shape.y(), {&x});
-  const AugmentBatch batch{x.tensor.data, x.tensor.dtype, row_data, index_data,
-                           scale,         offset,         y.data,   y_dtype};
+  const Staged<std::int64_t> rows_there(row_data, rows.size());
+  const Staged<std::int64_t> indices_there(index_data, indices.size());
+  const AugmentBatch batch{
+      x.tensor.data, x.tensor.dtype, rows_there.data(), indices_there.data(), scale, offset,
+      y.data,        y_dtype};
   run([&](const Kernels& kernels,
           int threads) { return kernels.augment_workspace(shape, threads); },
       [&](const Kernels& kernels, Context& context, Workspace& workspace) {

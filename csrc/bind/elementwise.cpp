@@ -83,9 +83,11 @@ py::array dropout(const py::object& x_value, double rate, std::uint64_t seed, st
   Input x = float_input(op, "x", x_value, nullptr);
   const DropoutShape shape = check_dropout(op, x.shape(), rate, noise);
   Output y = float_output(op, out, x.shape(), {}, {&x});
-  RandomStep random{seed, step};
+  const RandomStep numbers{seed, step};
+  const Staged<RandomStep> random(&numbers, 1);
   run([&](const Kernels& kernels, Context& context) {
-    kernels.dropout(context, shape, static_cast<float>(rate), &random, stream, x.f32(), y.data);
+    kernels.dropout(context, shape, static_cast<float>(rate), random.data(), stream, x.f32(),
+                    y.data);
   });
   return y.array;
 }

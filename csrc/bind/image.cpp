@@ -26,11 +26,12 @@ void resize_bilinear(const py::object& x_value, const py::array& out) {
               static_cast<std::size_t>(out.nbytes()))) {
     value_error(kResize, ": expected out apart from the memory of x");
   }
-  run([&](const Kernels& kernels, int) { return kernels.resize_workspace(shape); },
-      [&](const Kernels& kernels, Context&, Workspace& workspace) {
-        kernels.resize_bilinear(shape, static_cast<const std::uint8_t*>(x.tensor.data),
-                                workspace.data(), y);
-      });
+  // Loaders work on the CPU, whatever the device of functional ops.
+  ReleasedGil unlocked;
+  const Kernels& kernels = cpu_device().kernels(Precision::float32);
+  Workspace workspace(cpu_device(), kernels.resize_workspace(shape));
+  kernels.resize_bilinear(shape, static_cast<const std::uint8_t*>(x.tensor.data), workspace.data(),
+                          y);
 }
 
 }  // namespace

@@ -92,6 +92,7 @@ py::object softmax_cross_entropy(const py::object& logits_value, const py::objec
             weights, scale, reduced ? rows : loss.data, dlogits ? dlogits->data : nullptr, nullptr);
         if (reduced) {
           kernels.sum(context, shape.N, rows, total);
+          context.wait();
           // The mean of nothing is NaN, as in torch.
           loss.data[0] =
               divisor == 0 ? std::numeric_limits<float>::quiet_NaN() : static_cast<float>(total[0]);
@@ -166,6 +167,7 @@ py::object elementwise_loss(const std::string& kind_name, const py::object& pred
                                  nullptr);
         if (!reduced) return;
         kernels.sum(context, shape.N, rows, total);
+        context.wait();
         if (shape.N > 0 && shape.C > 0)
           loss.data[0] = static_cast<float>(total[0]);
         else  // the mean of nothing is NaN, as in torch

@@ -9,6 +9,7 @@
 
 #include "bind/bind.h"
 #include "bind/gil.h"
+#include "bind/run.h"
 #include "core/cpu_count.h"
 #include "core/error.h"
 #include "cpu/device.h"
@@ -62,6 +63,11 @@ void bind_device(py::module_& module) {
   module.def("isa", [] { return std::string(cpu::table().name); });
   module.def("supported_isas", cpu::supported_isas);
   module.def("set_isa", cpu::set_table, arg("name"));
+  module.def(
+      "set_op_device",
+      [](const std::string& device) { set_op_device(device_named("set_op_device", device)); },
+      arg("device"), "The device that functional ops run on, for tests");
+  module.def("op_device", [] { return op_device().name(); });
   module.def("load_device", load_device, arg("path"), "Adds a device for tests; returns its name");
   module.def("use_kernels", use_kernels, arg("kernels"));
   module.def("fma_peak", fma_peak, "GFLOP/s of multiply-adds in registers, on all threads");

@@ -18,7 +18,7 @@ Input channel_input(const char* op, const char* name, const py::object& value,
 // The same, or no values at all for None.
 Input optional_input(const char* op, const char* name, const py::object& value,
                      std::int64_t channels) {
-  if (value.is_none()) return {name, new_array({0}), {}};
+  if (value.is_none()) return {name, new_array({0}), {}, nullptr};
   return channel_input(op, name, value, channels);
 }
 
@@ -27,7 +27,8 @@ float* average_output(const char* op, const char* name, const py::object& value,
                       std::initializer_list<const Input*> others) {
   Output output = float_in_place(op, name, value);
   for (const Input* other : others)
-    if (overlap(output.data, output.array.nbytes(), other->array.data(), other->array.nbytes()))
+    if (overlap(output.array.data(), output.array.nbytes(), other->array.data(),
+                other->array.nbytes()))
       value_error(op, ": expected ", name, " to be apart from ", other->name,
                   ", got arrays that share memory");
   return output.data;
@@ -145,7 +146,7 @@ py::tuple batch_norm_backward(const py::object& dy_value, const py::object& x_va
 
 // gamma or beta of layer_norm and group_norm; no values at all for None.
 Input affine_input(const char* op, const char* name, const py::object& value, const Shape& shape) {
-  if (value.is_none()) return {name, new_array({0}), {}};
+  if (value.is_none()) return {name, new_array({0}), {}, nullptr};
   Input input = float_input(op, name, value, nullptr);
   expect_shape(op, name, "", shape, input.shape());
   return input;

@@ -50,18 +50,19 @@ void optimizer_update(const py::dict& values, double learning_rate, std::int64_t
   for (const py::object& value : state_values) {
     Output slot = float_output(op, value, shape, {&g});
     for (const Output& other : written)
-      if (overlap(slot.data, slot.array.nbytes(), other.data, other.array.nbytes()))
+      if (overlap(slot.array.data(), slot.array.nbytes(), other.array.data(), other.array.nbytes()))
         value_error(op, ": expected p and the state to be apart, got arrays that share memory");
     written.push_back(slot);
     state.push_back(slot.data);
   }
-  if (overlap(p.data, p.array.nbytes(), g.f32(), g.array.nbytes()))
+  if (overlap(p.array.data(), p.array.nbytes(), g.array.data(), g.array.nbytes()))
     value_error(op, ": expected p and g to be apart, got arrays that share memory");
 
-  OptimizerStep step = optimizer_step(rule.optimizer, learning_rate, t);
+  const OptimizerStep numbers = optimizer_step(rule.optimizer, learning_rate, t);
+  const Staged<OptimizerStep> step(&numbers, 1);
   std::int64_t n = shape.elements();
   run([&](const Kernels& kernels, Context& context) {
-    kernels.optimizer(context, n, rule.optimizer, &step, p.data, g.f32(), state.data());
+    kernels.optimizer(context, n, rule.optimizer, step.data(), p.data, g.f32(), state.data());
   });
 }
 

@@ -13,6 +13,7 @@
 #include "bind/bind.h"
 #include "bind/gil.h"
 #include "bind/options.h"
+#include "bind/run.h"
 
 namespace convlet::bind {
 
@@ -157,10 +158,11 @@ void bind_state(py::module_& module) {
   using py::arg;
   py::class_<BoundState, std::shared_ptr<BoundState>>(
       module, "State", "Parameters, gradients and optimizer state of a graph on a device.")
-      .def(py::init([](const Graph& graph, const std::string& device) {
-             return std::make_shared<BoundState>(graph, device_named("State", device));
+      .def(py::init([](const Graph& graph, const std::optional<std::string>& device) {
+             return std::make_shared<BoundState>(
+                 graph, device ? device_named("State", *device) : op_device());
            }),
-           arg("graph"), arg("device") = "cpu")
+           arg("graph"), arg("device") = py::none())
       .def(
           "get",
           [](BoundState& bound, int id) {

@@ -1,27 +1,77 @@
 #include "bind/run.h"
 
+#include <atomic>
+#include <vector>
+
 namespace convlet::bind {
 
 namespace {
 
 constexpr std::size_t kKept = std::size_t{64} << 20;
 
-thread_local DeviceMemory memory;
+thread_local DeviceMemory kept;
+
+std::atomic<Device*> chosen{nullptr};
+
+struct CopyBack {
+  std::weak_ptr<void> memory;
+  void* host;
+  std::size_t bytes;
+};
+thread_local std::vector<CopyBack> pending;
 
 }  // namespace
 
+Device& op_device() {
+  Device* device = chosen.load(std::memory_order_acquire);
+  return device ? *device : cpu_device();
+}
+
+void set_op_device(Device& device) {
+  chosen.store(&device, std::memory_order_release);
+}
+
+std::shared_ptr<void> visible_memory(std::size_t bytes) {
+  Device& device = op_device();
+  if (&device == &cpu_device()) return nullptr;
+  return {device.allocate_visible(bytes),
+          [&device, bytes](void* memory) { device.release(memory, bytes); }};
+}
+
+std::shared_ptr<void> staged(const void* host, std::size_t bytes) {
+  std::shared_ptr<void> memory = visible_memory(bytes);
+  if (memory) op_device().write(memory.get(), host, bytes);
+  return memory;
+}
+
+void copy_back(const std::shared_ptr<void>& memory, void* host, std::size_t bytes) {
+  pending.push_back({memory, host, bytes});
+}
+
+void finish_copies() {
+  for (const CopyBack& copy : pending)
+    if (std::shared_ptr<void> memory = copy.memory.lock())
+      std::memcpy(copy.host, memory.get(), copy.bytes);
+  pending.clear();
+}
+
 Workspace::Workspace(Device& device, std::size_t bytes) {
-  if (memory.bytes() >= bytes) return;
-  memory = DeviceMemory();  // the old block goes before the new one comes
-  memory = DeviceMemory(device, bytes);
+  if (&device != &cpu_device()) {
+    visible_ = {device.allocate_visible(bytes),
+                [&device, bytes](void* memory) { device.release(memory, bytes); }};
+    return;
+  }
+  if (kept.bytes() >= bytes) return;
+  kept = DeviceMemory();  // the old block goes before the new one comes
+  kept = DeviceMemory(device, bytes);
 }
 
 Workspace::~Workspace() {
-  if (memory.bytes() > kKept) memory = DeviceMemory();
+  if (kept.bytes() > kKept) kept = DeviceMemory();
 }
 
 void* Workspace::data() const {
-  return memory.data();
+  return visible_ ? visible_.get() : kept.data();
 }
 
 }  // namespace convlet::bind

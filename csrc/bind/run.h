@@ -1,13 +1,52 @@
-// How a functional op runs: on the CPU device, with the GIL released, in workspace of its thread.
+// How a functional op runs: on the chosen device, with the GIL released, in workspace of its
+// thread.
 #pragma once
+#include <cstring>
+#include <memory>
+#include <string>
+
 #include "bind/gil.h"
 #include "cpu/device.h"
 #include "ops/kernels.h"
 
 namespace convlet::bind {
 
+// The device that functional ops run on: the CPU, unless a test has chosen another. There the
+// arrays that an op reads are copied into memory that the device sees, and new arrays lie in it.
+Device& op_device();
+void set_op_device(Device& device);
+
+// Memory of op_device() that the host sees too; null where that is the CPU, which sees all memory.
+std::shared_ptr<void> visible_memory(std::size_t bytes);
+// The same, holding a copy of the host's.
+std::shared_ptr<void> staged(const void* host, std::size_t bytes);
+// When the next op of this thread has run, while the memory lives, it is copied to the host's.
+void copy_back(const std::shared_ptr<void>& memory, void* host, std::size_t bytes);
+void finish_copies();
+
+// Numbers of the host's where the kernels of an op can read them; null stays null.
+template <class T>
+class Staged {
+ public:
+  Staged(const T* values, std::size_t count)
+      : memory_(values ? staged(values, count * sizeof(T)) : nullptr),
+        data_(memory_ ? static_cast<const T*>(memory_.get()) : keep(values, count)) {}
+  const T* data() const { return data_; }
+
+ private:
+  const T* keep(const T* values, std::size_t count) {
+    if (!values) return nullptr;
+    memory_ = std::shared_ptr<T[]>(new T[count]);
+    if (count) std::memcpy(memory_.get(), values, count * sizeof(T));
+    return static_cast<const T*>(memory_.get());
+  }
+
+  std::shared_ptr<void> memory_;
+  const T* data_;
+};
+
 // Workspace of the calling thread, valid until the thread makes its next. A thread keeps up to 64
-// MB from call to call: fresh memory costs more, at its first touch, than most ops.
+// MB of the CPU's from call to call: fresh memory costs more, at its first touch, than most ops.
 class Workspace {
  public:
   Workspace(Device& device, std::size_t bytes);
@@ -30,6 +69,7 @@ class Workspace {
   }
 
  private:
+  std::shared_ptr<void> visible_;  // on another device than the CPU
   std::size_t used_ = 0;
 };
 
@@ -38,19 +78,24 @@ class Workspace {
 template <class Kernel>
 void run(Kernel&& kernel) {
   ReleasedGil unlocked;
-  Device& device = cpu_device();
-  kernel(device.kernels(Precision::float32), device.context());
+  Device& device = op_device();
+  Context& context = device.context();
+  kernel(device.kernels(Precision::float32), context);
+  context.wait();
+  finish_copies();
 }
 
 // kernel(kernels, context, workspace), with workspace of bytes(kernels, context.threads()).
 template <class Bytes, class Kernel>
 void run(Bytes&& bytes, Kernel&& kernel) {
   ReleasedGil unlocked;
-  Device& device = cpu_device();
+  Device& device = op_device();
   const Kernels& kernels = device.kernels(Precision::float32);
   Context& context = device.context();
   Workspace workspace(device, bytes(kernels, context.threads()));
   kernel(kernels, context, workspace);
+  context.wait();
+  finish_copies();
 }
 
 }  // namespace convlet::bind

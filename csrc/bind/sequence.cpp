@@ -15,14 +15,15 @@ namespace {
 // The dropout of attention's probabilities; rate 0 is none.
 struct AttentionDropout {
   float rate;
-  RandomStep random;
+  Staged<RandomStep> random;
   std::uint64_t stream;
 };
 
 AttentionDropout attention_dropout(const char* op, double rate, std::uint64_t seed,
                                    std::uint64_t step, std::uint64_t stream) {
   if (!(rate >= 0 && rate < 1)) value_error(op, ": expected rate in [0,1), got ", rate);
-  return {static_cast<float>(rate), {seed, step}, stream};
+  const RandomStep numbers{seed, step};
+  return {static_cast<float>(rate), Staged<RandomStep>(&numbers, 1), stream};
 }
 
 py::array attention(const py::object& q_value, const py::object& k_value, const py::object& v_value,
@@ -41,8 +42,8 @@ py::array attention(const py::object& q_value, const py::object& k_value, const 
   run([&](const Kernels& kernels,
           int threads) { return kernels.attention_workspace(shape, Pass::forward, threads); },
       [&](const Kernels& kernels, Context& context, Workspace& workspace) {
-        kernels.attention(context, shape, drop.rate, &drop.random, drop.stream, q.f32(), k.f32(),
-                          v.f32(), y.data, nullptr, workspace.data());
+        kernels.attention(context, shape, drop.rate, drop.random.data(), drop.stream, q.f32(),
+                          k.f32(), v.f32(), y.data, nullptr, workspace.data());
       });
   return y.array;
 }
@@ -76,11 +77,11 @@ py::tuple attention_backward(const py::object& dy_value, const py::object& q_val
       [&](const Kernels& kernels, Context& context, Workspace& workspace) {
         float *y = workspace.take<float>(y_size), *lse = workspace.take<float>(lse_size);
         char* rest = workspace.take<char>(0);
-        kernels.attention(context, shape, drop.rate, &drop.random, drop.stream, q.f32(), k.f32(),
-                          v.f32(), y, lse, rest);
-        kernels.attention_backward(context, shape, drop.rate, &drop.random, drop.stream, dy.f32(),
-                                   q.f32(), k.f32(), v.f32(), y, lse, dq.data, dk.data, dv.data,
-                                   rest);
+        kernels.attention(context, shape, drop.rate, drop.random.data(), drop.stream, q.f32(),
+                          k.f32(), v.f32(), y, lse, rest);
+        kernels.attention_backward(context, shape, drop.rate, drop.random.data(), drop.stream,
+                                   dy.f32(), q.f32(), k.f32(), v.f32(), y, lse, dq.data, dk.data,
+                                   dv.data, rest);
       });
   return py::make_tuple(dq.array, dk.array, dv.array);
 }

@@ -187,8 +187,9 @@ py::array one_hot(const py::object& labels_value, std::int64_t classes, const py
     default:
       values = checked_labels<float>(op, labels, classes);
   }
+  const Staged<float> numbers(values.data(), values.size());
   run([&](const Kernels& kernels, Context& context) {
-    kernels.one_hot(context, labels.shape().elements(), classes, values.data(), y.data);
+    kernels.one_hot(context, labels.shape().elements(), classes, numbers.data(), y.data);
   });
   return y.array;
 }

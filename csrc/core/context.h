@@ -21,6 +21,9 @@ class Context {
   // range is cut depends on the threads, so a body must give the same result for any cut: a
   // reduction first fixes its parts from the shapes, then runs parallel over the parts.
   virtual void parallel(std::int64_t count, std::int64_t grain, Body body, void* argument) = 0;
+
+  // Returns when all kernels that were called with this context are done; Error when one failed.
+  virtual void wait() {}
 };
 
 // Calls f(begin, end, worker) through Context::parallel.

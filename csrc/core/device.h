@@ -29,10 +29,14 @@ class Device {
   // The table for a precision; Error with the reason and the fix where this device has none.
   virtual const Kernels& kernels(Precision precision) const = 0;
   virtual Context& context() = 0;
+  // Whether kernels may be given pointers into the host's memory.
+  virtual bool sees_host_memory() const = 0;
 
   // 64-byte aligned memory of this device, not initialised; Error when there is not enough.
   virtual void* allocate(std::size_t bytes) = 0;
   virtual void release(void* memory, std::size_t bytes) noexcept = 0;
+  // The same, of memory that the host may use too while no kernel of this device runs.
+  virtual void* allocate_visible(std::size_t bytes) { return allocate(bytes); }
 
   // Copies between this device's memory and the host's, and zeroing; in the order of the kernels'
   // runs.

@@ -69,6 +69,8 @@ class CpuDevice final : public Device {
   }
   Context& context() override { return ThreadPool::instance().team(num_threads()); }
 
+  bool sees_host_memory() const override { return true; }
+
   void* allocate(std::size_t bytes) override {
     bool large = bytes >= kHugePage;
     std::size_t alignment = large ? kHugePage : kAlignment;

@@ -18,6 +18,7 @@ class CudaContext final : public Context {
   void parallel(std::int64_t count, std::int64_t, Body body, void* argument) override {
     if (count > 0) body(argument, 0, count, 0);
   }
+  void wait() override;
 
  private:
   cudaStream_t stream_;

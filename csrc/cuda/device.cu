@@ -1,5 +1,4 @@
-#include <memory>
-#include <mutex>
+#include <algorithm>
 
 #include "core/error.h"
 #include "cuda/context.h"
@@ -18,6 +17,17 @@ void check(cudaError_t error, const char* what) {
   value_error(kTableName, ": ", what, ": ", cudaGetErrorString(error));
 }
 
+constexpr const char* kKernelFailed = "a kernel has failed";
+
+}  // namespace
+
+void CudaContext::wait() {
+  check(cudaStreamSynchronize(stream_), kKernelFailed);
+  check(cudaGetLastError(), kKernelFailed);
+}
+
+namespace {
+
 class CudaDevice final : public Device {
  public:
   CudaDevice(cudaStream_t stream, const cudaDeviceProp& properties)
@@ -33,6 +43,7 @@ class CudaDevice final : public Device {
 
   const Kernels& kernels(Precision precision) const override { return table(precision); }
   Context& context() override { return context_; }
+  bool sees_host_memory() const override { return false; }
 
   void* allocate(std::size_t bytes) override {
     void* memory = nullptr;
@@ -42,6 +53,13 @@ class CudaDevice final : public Device {
     cudaMemGetInfo(&free, &total);
     value_error(kTableName, ": not enough memory for a block of ", bytes >> 20, " MB (", free >> 20,
                 " MB of ", total >> 20, " MB are free); a smaller batch needs less");
+  }
+
+  void* allocate_visible(std::size_t bytes) override {
+    void* memory = nullptr;
+    check(cudaMallocManaged(&memory, std::max<std::size_t>(bytes, 1), cudaMemAttachGlobal),
+          "memory that the host sees");
+    return memory;
   }
 
   // Waits for the kernels that may still use it.
@@ -57,8 +75,7 @@ class CudaDevice final : public Device {
     if (bytes)
       check(cudaMemcpyAsync(host, memory, bytes, cudaMemcpyDeviceToHost, context_.stream()),
             "read");
-    check(cudaStreamSynchronize(context_.stream()), "a kernel has failed");
-    check(cudaGetLastError(), "a kernel has failed");
+    context_.wait();
   }
 
   void clear(void* memory, std::size_t bytes) override {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <cstring>
 
 #include "plan/batch.h"
 #include "plan/compile.h"
@@ -51,8 +52,17 @@ struct Plan::Implementation {
   std::vector<void*> addresses;  // by buffer
   std::vector<Bound> bound;
   std::size_t next_to_evict = 0;
-  RandomStep random{};
-  OptimizerStep update{};
+
+  // What changes from step to step, in the device's memory, so that a captured step can be
+  // replayed.
+  struct Numbers {
+    RandomStep random;
+    OptimizerStep update;
+  };
+  DeviceMemory numbers;
+  // Rows of the batch on their way to a device that does not see the host's memory, as they came.
+  std::vector<char> packed;
+  DeviceMemory raw;
 
   bool timed = false;
   std::vector<double> seconds;  // by step, while timed
@@ -68,6 +78,8 @@ struct Plan::Implementation {
   const Bound& bind(std::int64_t n);
   void load(const Batch& batch);
   void run_steps(const Bound& steps, std::size_t first, std::size_t end);
+  void load_rows(const Batch& batch, const Tensor& data, const Shape& sample, float* to);
+  void write_numbers(double learning_rate);
   std::vector<double> run(const Batch& batch, double learning_rate);
   double read_double(BufferId id) const;
   void read_results(const std::vector<Result>& results, std::vector<double>& out) const;
@@ -82,6 +94,7 @@ void Plan::Implementation::make() {
   program = compile(graph, state, options);
   kernels = &device.kernels(options.precision);
   context = &device.context();
+  numbers = DeviceMemory(device, sizeof(Numbers));
   labels.assign(program.targets.size(), {});
   scales.assign(program.targets.size(), {});
   for (std::size_t i = 0; i < program.targets.size(); ++i) {
@@ -154,7 +167,9 @@ const Bound& Plan::Implementation::bind(std::int64_t n) {
   for (std::size_t s = 0; s < program.steps.size(); ++s) {
     int block = placement.workspace_of_step[s];
     void* space = block < 0 ? nullptr : arena.data() + placement.blocks[block].offset;
-    fresh.steps.push_back(program.steps[s].bind({n, *kernels, addresses, space, &random, &update}));
+    Numbers* at = reinterpret_cast<Numbers*>(numbers.data());
+    fresh.steps.push_back(
+        program.steps[s].bind({n, *kernels, addresses, space, &at->random, &at->update}));
   }
   if (bound.size() < kMostBound) {
     bound.push_back(std::move(fresh));
@@ -171,12 +186,11 @@ void Plan::Implementation::load(const Batch& batch) {
     if (program.targets[i].integer_labels) read_labels(i, program.targets[i], batch, labels[i]);
     read_scale(i, program.targets[i], batch, scales[i]);
   }
-  auto gather = [&](const Tensor& data, const Shape& sample, BufferId to) {
-    kernels->gather_rows(*context, batch.n, sample.elements(), data.data, data.dtype, batch.indices,
-                         static_cast<float*>(addresses[to]));
+  auto load_to = [&](const Tensor& data, const Shape& sample, BufferId to) {
+    load_rows(batch, data, sample, static_cast<float*>(addresses[to]));
   };
   for (std::size_t i = 0; i < program.inputs.size(); ++i)
-    gather(batch.inputs[i], graph.shape(graph.inputs()[i]), program.inputs[i]);
+    load_to(batch.inputs[i], graph.shape(graph.inputs()[i]), program.inputs[i]);
   for (std::size_t i = 0; i < program.targets.size(); ++i) {
     const BatchTarget& target = program.targets[i];
     std::size_t rows = static_cast<std::size_t>(batch.n * target.rows);
@@ -184,9 +198,50 @@ void Plan::Implementation::load(const Batch& batch) {
     if (target.integer_labels) {
       device.write(addresses[target.data], labels[i].data(), rows * sizeof(std::int32_t));
     } else {
-      gather(batch.targets[i], target.shape, target.data);
+      load_to(batch.targets[i], target.shape, target.data);
     }
   }
+}
+
+// The batch's rows of `data` as float32. A device that does not see them gets them packed, in their
+// own dtype, and converts them.
+void Plan::Implementation::load_rows(const Batch& batch, const Tensor& data, const Shape& sample,
+                                     float* to) {
+  const std::int64_t count = sample.elements();
+  if (device.sees_host_memory()) {
+    kernels->gather_rows(*context, batch.n, count, data.data, data.dtype, batch.indices, to);
+    return;
+  }
+  const std::size_t row = static_cast<std::size_t>(count) * size_of(data.dtype);
+  const std::size_t bytes = row * static_cast<std::size_t>(batch.n);
+  const char* source = data.as<char>();
+  if (batch.indices) {
+    packed.resize(std::max(packed.size(), bytes));
+    for (std::int64_t i = 0; i < batch.n; ++i)
+      std::memcpy(packed.data() + i * static_cast<std::int64_t>(row),
+                  source + batch.indices[i] * static_cast<std::int64_t>(row), row);
+    source = packed.data();
+  }
+  if (data.dtype == DType::float32) {
+    device.write(to, source, bytes);
+    return;
+  }
+  if (raw.bytes() < bytes) raw = DeviceMemory(device, bytes);
+  device.write(raw.data(), source, bytes);
+  kernels->gather_rows(*context, batch.n, count, raw.data(), data.dtype, nullptr, to);
+}
+
+void Plan::Implementation::write_numbers(double learning_rate) {
+  Numbers values{};
+  values.random = {options.seed, static_cast<std::uint64_t>(state.batches)};
+  if (options.mode == Mode::train) {
+    const UpdateRule& rule = state.update();
+    const std::int64_t updates = state.updates();
+    values.update = optimizer_step(rule.optimizer, learning_rate, updates + 1);
+    // The average begins with the parameters after the first update.
+    values.update.average_momentum = updates == 0 ? 0.0f : rule.average_momentum;
+  }
+  device.write(numbers.data(), &values, sizeof values);
 }
 
 double Plan::Implementation::read_double(BufferId id) const {
@@ -220,6 +275,7 @@ void Plan::Implementation::run_steps(const Bound& steps, std::size_t first, std:
   for (std::size_t s = first; s < end; ++s) {
     const Clock::time_point start = Clock::now();
     steps.steps[s](*context);
+    context->wait();
     const double took = std::chrono::duration<double>(Clock::now() - start).count();
     seconds[s] = seconds[s] > 0 ? std::min(seconds[s], took) : took;
   }
@@ -234,7 +290,7 @@ std::vector<double> Plan::Implementation::run(const Batch& batch, double learnin
   const Bound& steps = bind(batch.n);
   load(batch);
   last_n = batch.n;
-  random = {options.seed, static_cast<std::uint64_t>(state.batches)};
+  write_numbers(learning_rate);
   const std::size_t first = prepared == state.changes() ? program.prepare_steps : 0;
   prepared = state.changes();
   run_steps(steps, first, program.forward_steps);
@@ -247,12 +303,7 @@ std::vector<double> Plan::Implementation::run(const Batch& batch, double learnin
   read_results(program.metrics, results);
   if (!train || !std::isfinite(results[0])) return results;
 
-  const UpdateRule& rule = state.update();
-  const std::int64_t updates = state.updates();
-  update = optimizer_step(rule.optimizer, learning_rate, updates + 1);
-  // The average begins with the parameters after the first update.
-  update.average_momentum = updates == 0 ? 0.0f : rule.average_momentum;
-  const bool due = (state.batches + 1) % rule.accumulation_steps == 0;
+  const bool due = (state.batches + 1) % state.update().accumulation_steps == 0;
   run_steps(steps, program.forward_steps, due ? steps.steps.size() : program.batch_steps);
   ++state.batches;
   state.note_change();

@@ -70,11 +70,14 @@ bool on_fiber_stack(const void* p);
 // What is known of each granule of some memory; granules are words until someone writes less.
 struct Shadow;
 
+constexpr unsigned char kFresh = 0xFF;  // a NaN in every float format
+
 struct Region {
   char *begin, *end;
   std::string name;
   Shadow* shadow;
-  const void* key;  // of a static shared array
+  const void* key;       // of a static shared array
+  bool visible = false;  // the host may write it: what is not kFresh has been written
 };
 Region* find_allocation(const void* p);
 bool in_device_range(const void* p);

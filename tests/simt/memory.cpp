@@ -19,7 +19,6 @@ namespace {
 constexpr std::size_t kPage = 4096;
 constexpr std::size_t kDeviceRange = std::size_t{1} << 40;  // of addresses; memory comes as needed
 constexpr std::size_t kSharedArena = std::size_t{1} << 20, kGuard = 128;
-constexpr unsigned char kFresh = 0xFF;  // a NaN in every float format
 
 struct Allocation {
   Region region;
@@ -207,6 +206,13 @@ cudaError_t cudaMalloc(void** memory, std::size_t bytes) {
       {first, first + bytes, "global memory", new_shadow(bytes), nullptr}, begin, pages};
   *memory = first;
   return cudaSuccess;
+}
+
+cudaError_t cudaMallocManaged(void** memory, std::size_t bytes, unsigned) {
+  Lock lock(mutex);
+  const cudaError_t error = cudaMalloc(memory, bytes);
+  if (error == cudaSuccess) allocations[static_cast<char*>(*memory)].region.visible = true;
+  return error;
 }
 
 cudaError_t cudaFree(void* memory) {

@@ -21,6 +21,7 @@ enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
 enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal = 1 };
 enum {
   cudaStreamNonBlocking = 1,
+  cudaMemAttachGlobal = 1,
   cudaHostAllocDefault = 0,
   cudaEventDisableTiming = 2,
   cudaGraphDebugDotFlagsVerbose = 1,
@@ -67,6 +68,7 @@ cudaError_t cudaEventDestroy(cudaEvent_t event);
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags);
 
 cudaError_t cudaMalloc(void** memory, std::size_t bytes);
+cudaError_t cudaMallocManaged(void** memory, std::size_t bytes, unsigned flags);
 cudaError_t cudaFree(void* memory);
 cudaError_t cudaMallocAsync(void** memory, std::size_t bytes, cudaStream_t stream);
 cudaError_t cudaFreeAsync(void* memory, cudaStream_t stream);

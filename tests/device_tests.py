@@ -1,0 +1,98 @@
+"""`pytest --device simt` and `pytest --device cuda`: the ordinary tests on another device.
+
+simt is the CUDA backend built by g++ for the emulator of tests/simt: the real kernels, on the CPU,
+with every access checked. CONVLET_SIMT_LIBRARY names a library that is built already; a seed in
+CONVLET_SIMT_SEED shuffles threads and blocks.
+"""
+
+import os
+from pathlib import Path
+
+from convlet import _core
+
+# The files whose tests say something about a device. The others are about the CPU's instruction
+# sets and threads, about Python above the plans, or about files.
+FILES = (
+    "activation",
+    "activation_layers",
+    "attention",
+    "augment",
+    "batch_norm",
+    "batch_norm_fusion",
+    "branches",
+    "broadcast",
+    "conv2d",
+    "dense",
+    "dropout",
+    "elementwise_loss",
+    "focal_loss",
+    "group_norm",
+    "layer_norm",
+    "matmul",
+    "optimizer",
+    "parameter",
+    "parameter_groups",
+    "plan",
+    "plan_update",
+    "pool2d",
+    "random_layers",
+    "recurrent",
+    "reduce",
+    "reduction",
+    "rows",
+    "separable",
+    "softmax",
+    "softmax_cross_entropy",
+    "symbolic_ops",
+    "torch_training",
+    "training",
+    "training_formulas",
+    "training_optimizers",
+    "training_updates",
+    "transpose",
+    "unary",
+    "upsample2d",
+    "value_loss",
+)
+
+# Tests in those files that are about the CPU all the same, by a part of their name, and why.
+NOT_HERE = {
+    "threads": "one thread and many: a GPU has no such choice",
+    "overlap": "copies of the arrays are given to the device, so they never overlap",
+}
+
+_device = "cpu"
+_emulator = None
+
+
+def start(device: str) -> None:
+    global _device, _emulator
+    _device = device
+    if device == "simt":
+        from simt.library import Emulator, build
+
+        path = os.environ.get("CONVLET_SIMT_LIBRARY") or build()
+        _emulator = Emulator(Path(path))
+        _emulator.options(seed=int(os.environ.get("CONVLET_SIMT_SEED", "0")))
+        _core.load_device(str(path))
+    if device != "cpu":
+        _core.set_op_device(device)
+
+
+def select(config, items) -> None:
+    """Keeps the tests that apply; the parameters of the fixture `isa` are one and the same here."""
+    if _device == "cpu":
+        return
+    chosen, others = [], []
+    first_isa = _core.supported_isas()[0]
+    for item in items:
+        name = item.path.stem.removeprefix("test_")
+        isa = getattr(item, "callspec", None) and item.callspec.params.get("isa", first_isa)
+        unfit = any(part in item.name for part in NOT_HERE) or (isa and isa != first_isa)
+        (others if name not in FILES or unfit else chosen).append(item)
+    items[:] = chosen
+    config.hook.pytest_deselected(items=others)
+
+
+def findings() -> str:
+    return _emulator.findings() if _emulator else ""

@@ -1,0 +1,61 @@
+"""Builds the CUDA backend for the emulator, and talks to it."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+import sysconfig
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+BUILD = HERE.parent.parent / "build" / "simt"
+
+
+def build(folder: Path = BUILD, **definitions: str) -> Path:
+    """The library, brought up to date in `folder`, with CMake definitions; needs g++."""
+    scripts = Path(sysconfig.get_path("scripts"))
+    cmake = scripts / "cmake"
+    arguments = [f"-D{name}={value}" for name, value in definitions.items()]
+    for command in (
+        [cmake, "-S", HERE, "-B", folder, "-G", "Ninja", "-DCMAKE_CXX_COMPILER=g++", *arguments]
+        + [f"-DCMAKE_MAKE_PROGRAM={scripts / 'ninja'}"],
+        [cmake, "--build", folder, "-j", str(os.cpu_count())],
+    ):
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if done.returncode:
+            raise RuntimeError(f"the emulator cannot be built:\n{done.stdout[-6000:]}")
+    return folder / "libconvlet_simt.so"
+
+
+class Emulator:
+    """The emulator in a library that is loaded."""
+
+    def __init__(self, path: Path):
+        self.library = ctypes.CDLL(str(path))
+        self.library.simt_report.restype = ctypes.c_char_p
+        self.library.simt_counts.restype = ctypes.c_char_p
+
+    def options(self, seed: int = 0, copies: str = "late", check: bool = True, count: bool = False):
+        """How the next kernels run.
+
+        seed: 0 runs threads in order, -1 in reverse, others in an order drawn from it; -1 and odd
+        seeds let the fastest warp run ahead as far as barriers allow.
+        copies: when a cp.async lands: "late", "early" or "random".
+        check: whether every access is checked; count: whether bank conflicts are counted.
+        """
+        when = ("late", "early", "random").index(copies)
+        self.library.simt_options(seed, when, check, count)
+
+    def findings(self) -> str:
+        """A line for each thing that was wrong since the last call."""
+        report = self.library.simt_report().decode()
+        self.library.simt_reset()
+        return report
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """By kernel, since the last call: shared memory accesses and bank conflicts, sectors of
+        global memory that were moved and that were needed."""
+        names = ("accesses", "conflicts", "sectors", "needed")
+        lines = [line.rsplit(" ", 4) for line in self.library.simt_counts().decode().splitlines()]
+        return {kernel: dict(zip(names, map(int, rest), strict=True)) for kernel, *rest in lines}
