@@ -38,20 +38,24 @@ void conv2d(Context& context, const Conv2dShape& shape, const float* x, const fl
   convolve<precision>(context, shape, kAlone, x, w, bias, activation, y, workspace);
 }
 
-std::size_t convolution_workspace(const Conv2dShape& shape, Pass pass, std::int64_t batch) {
+std::size_t convolution_workspace(const Conv2dShape& shape, Pass pass, std::int64_t batch,
+                                  Precision precision) {
   if (is_direct(shape)) return direct_workspace(shape, pass);
   return product_workspace(pass == Pass::forward          ? forward_product(shape, batch)
                            : pass == Pass::backward_input ? backward_input_product(shape, batch)
-                                                          : backward_weight_product(shape, batch));
+                                                          : backward_weight_product(shape, batch),
+                           precision);
 }
 
+template <Precision precision>
 std::size_t conv2d_workspace(const Conv2dShape& shape, Pass pass, int) {
-  return convolution_workspace(shape, pass, 1);
+  return convolution_workspace(shape, pass, 1, precision);
 }
 
 #define CONVLET_CONVOLVE(precision)                                                           \
   template void convolve<precision>(Context&, const Conv2dShape&, const Batch&, const float*, \
                                     const float*, const float*, Activation, float*, void*);   \
+  template std::size_t conv2d_workspace<precision>(const Conv2dShape&, Pass, int);            \
   template void conv2d<precision>(Context&, const Conv2dShape&, const float*, const float*,   \
                                   const float*, Activation, float*, void*);
 CONVLET_CONVOLVE(Precision::float32)

@@ -17,6 +17,8 @@ constexpr Batch kAlone = {1, 0, 0, 0};
 
 // The members of Kernels that depend on the precision, in conv2d*.cu, dense.cu and matmul.cu.
 template <Precision precision>
+std::size_t conv2d_workspace(const Conv2dShape& shape, Pass pass, int threads);
+template <Precision precision>
 void conv2d(Context& context, const Conv2dShape& shape, const float* x, const float* w,
             const float* bias, Activation activation, float* y, void* workspace);
 template <Precision precision>
@@ -25,6 +27,8 @@ void conv2d_backward_input(Context& context, const Conv2dShape& shape, const flo
 template <Precision precision>
 void conv2d_backward_weight(Context& context, const Conv2dShape& shape, const float* dy,
                             const float* x, float* dw, void* workspace);
+template <Precision precision>
+std::size_t dense_workspace(const DenseShape& shape, Pass pass, int threads);
 template <Precision precision>
 void dense(Context& context, const DenseShape& shape, const float* x, const float* w,
            const float* bias, Activation activation, float* y, void* workspace);
@@ -35,14 +39,13 @@ template <Precision precision>
 void dense_backward_weight(Context& context, const DenseShape& shape, const float* dy,
                            const float* x, float* dw, void* workspace);
 template <Precision precision>
+std::size_t matmul_workspace(const MatmulShape& shape, int threads);
+template <Precision precision>
 void matmul(Context& context, const MatmulShape& shape, const float* a, const float* b, float* y,
             void* workspace);
 
-std::size_t conv2d_workspace(const Conv2dShape& shape, Pass pass, int threads);
-std::size_t dense_workspace(const DenseShape& shape, Pass pass, int threads);
-std::size_t matmul_workspace(const MatmulShape& shape, int threads);
-
-std::size_t convolution_workspace(const Conv2dShape& shape, Pass pass, std::int64_t batch);
+std::size_t convolution_workspace(const Conv2dShape& shape, Pass pass, std::int64_t batch,
+                                  Precision precision);
 // The product that each pass is.
 ProductShape forward_product(const Conv2dShape& shape, std::int64_t batch);
 ProductShape backward_input_product(const Conv2dShape& shape, std::int64_t batch);

@@ -10,8 +10,9 @@ Conv2dShape as_conv2d(const DenseShape& s) {
 
 }  // namespace
 
+template <Precision precision>
 std::size_t dense_workspace(const DenseShape& shape, Pass pass, int threads) {
-  return conv2d_workspace(as_conv2d(shape), pass, threads);
+  return conv2d_workspace<precision>(as_conv2d(shape), pass, threads);
 }
 
 template <Precision precision>
@@ -33,6 +34,7 @@ void dense_backward_weight(Context& context, const DenseShape& shape, const floa
 }
 
 #define CONVLET_DENSE(precision)                                                            \
+  template std::size_t dense_workspace<precision>(const DenseShape&, Pass, int);            \
   template void dense<precision>(Context&, const DenseShape&, const float*, const float*,   \
                                  const float*, Activation, float*, void*);                  \
   template void dense_backward_input<precision>(Context&, const DenseShape&, const float*,  \

@@ -37,9 +37,10 @@ void multiply_both_transposed(Context& context, const MatmulShape& s, const floa
 
 }  // namespace
 
+template <Precision precision>
 std::size_t matmul_workspace(const MatmulShape& s, int) {
-  return both_transposed(s) ? product_workspace(both_transposed_product(s))
-                            : convolution_workspace(as_conv2d(s), as_pass(s), s.B);
+  return both_transposed(s) ? product_workspace(both_transposed_product(s), precision)
+                            : convolution_workspace(as_conv2d(s), as_pass(s), s.B, precision);
 }
 
 template <Precision precision>
@@ -60,6 +61,7 @@ void matmul(Context& context, const MatmulShape& s, const float* a, const float*
 }
 
 #define CONVLET_MATMUL(precision)                                                           \
+  template std::size_t matmul_workspace<precision>(const MatmulShape&, int);                \
   template void matmul<precision>(Context&, const MatmulShape&, const float*, const float*, \
                                   float*, void*);
 CONVLET_MATMUL(Precision::float32)

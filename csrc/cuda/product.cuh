@@ -51,7 +51,8 @@ struct Tile {
   static constexpr std::size_t shared_bytes =
       sizeof(float) * (kStages * stage > rows * pitch ? kStages * stage : rows * pitch);
 };
-using WideTile = Tile<128, 128, 32, 64>;
+template <Precision precision>
+using WideTile = Tile<128, wide_columns(precision), 32, wide_columns(precision) / 2>;
 using SquareTile = Tile<64, 64, 32, 32>;
 using NarrowTile = Tile<128, 32, 32, 32>;
 
@@ -224,7 +225,7 @@ template <Precision precision, class Problem>
 void multiply(Context& context, Problem problem, const ProductShape& shape, std::int64_t width,
               void* workspace) {
   if (shape.elements == 0) return;
-  const Cut cut = cut_product(shape);
+  const Cut cut = cut_product(shape, precision);
   const Result y = problem.y;
   if (cut.parts > 1) {
     problem.y.data = static_cast<float*>(workspace);
@@ -232,7 +233,7 @@ void multiply(Context& context, Problem problem, const ProductShape& shape, std:
     problem.y.vectors = y.vectors && shape.elements % 4 == 0;
   }
   if (cut.tile == TileKind::wide)
-    launch_tiles<WideTile, precision>(context, problem, cut);
+    launch_tiles<WideTile<precision>, precision>(context, problem, cut);
   else if (cut.tile == TileKind::square)
     launch_tiles<SquareTile, precision>(context, problem, cut);
   else

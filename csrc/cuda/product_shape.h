@@ -1,9 +1,11 @@
-// How a product of matrices (product.cuh) is cut into blocks: a function of its shape alone, so
-// that every device adds in the same order.
+// How a product of matrices (product.cuh) is cut into blocks: a function of its shape and its
+// precision alone, so that every device adds in the same order.
 #pragma once
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+
+#include "core/device.h"
 
 namespace convlet::cuda {
 
@@ -18,8 +20,13 @@ struct ProductShape {
   std::int64_t elements;              // of the whole result
 };
 
-// Rows x columns of the result that one block makes: 128x128, 64x64, 128x32.
+// Rows x columns of the result that one block makes: 128 x wide_columns, 64x64, 128x32.
 enum class TileKind { wide, square, narrow };
+
+// float32, with its three products, needs more registers for each result.
+constexpr int wide_columns(Precision precision) {
+  return precision == Precision::float32 ? 64 : 128;
+}
 
 struct Cut {
   TileKind tile;
@@ -33,19 +40,20 @@ inline std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
   return (a + b - 1) / b;
 }
 
-inline Cut cut_product(const ProductShape& s) {
+inline Cut cut_product(const ProductShape& s, Precision precision) {
   auto tiles = [&](std::int64_t rows, std::int64_t columns) {
     return ceil_div(s.rows, rows) * ceil_div(s.columns, columns) * s.slices;
   };
   // Wide tiles read least from memory, where there are enough of them and not one half is empty.
   constexpr std::int64_t kEnoughWide = 96, kEnough = 512, kShortestPart = 256;
+  const std::int64_t wide = wide_columns(precision);
   Cut cut;
   cut.tile = s.columns <= 32 ? TileKind::narrow
-             : ceil_div(s.columns, 64) % 2 == 0 && tiles(128, 128) >= kEnoughWide
+             : ceil_div(s.columns, 64) * 64 % wide == 0 && tiles(128, wide) >= kEnoughWide
                  ? TileKind::wide
                  : TileKind::square;
   const std::int64_t rows = cut.tile == TileKind::square ? 64 : 128;
-  const std::int64_t columns = cut.tile == TileKind::wide     ? 128
+  const std::int64_t columns = cut.tile == TileKind::wide     ? wide
                                : cut.tile == TileKind::square ? 64
                                                               : 32;
   cut.row_tiles = ceil_div(s.rows, rows);
@@ -59,8 +67,8 @@ inline Cut cut_product(const ProductShape& s) {
   return cut;
 }
 
-inline std::size_t product_workspace(const ProductShape& s) {
-  const Cut cut = cut_product(s);
+inline std::size_t product_workspace(const ProductShape& s, Precision precision) {
+  const Cut cut = cut_product(s, precision);
   return cut.parts > 1 ? static_cast<std::size_t>(cut.parts * s.elements) * sizeof(float) : 0;
 }
 

@@ -20,12 +20,15 @@ namespace {
 // conv2d.cu, dense.cu and matmul.cu: what the precision changes.
 template <Precision precision>
 void set_products(Kernels& t) {
+  t.conv2d_workspace = conv2d_workspace<precision>;
   t.conv2d = conv2d<precision>;
   t.conv2d_backward_input = conv2d_backward_input<precision>;
   t.conv2d_backward_weight = conv2d_backward_weight<precision>;
+  t.dense_workspace = dense_workspace<precision>;
   t.dense = dense<precision>;
   t.dense_backward_input = dense_backward_input<precision>;
   t.dense_backward_weight = dense_backward_weight<precision>;
+  t.matmul_workspace = matmul_workspace<precision>;
   t.matmul = matmul<precision>;
 }
 
@@ -38,10 +41,6 @@ Kernels float32_table() {
   CONVLET_KERNEL(add);
   CONVLET_KERNEL(scale);
 
-  // conv2d.cu, dense.cu, matmul.cu
-  CONVLET_KERNEL(conv2d_workspace);
-  CONVLET_KERNEL(dense_workspace);
-  CONVLET_KERNEL(matmul_workspace);
   set_products<Precision::float32>(t);
 
 #undef CONVLET_KERNEL
