@@ -97,13 +97,16 @@ py::array augment(const py::dict& settings, const py::object& x_value, const py:
   Output y = typed_output(kOp, out, y_dtype, shape.y(), {&x});
   const Staged<std::int64_t> rows_there(row_data, rows.size());
   const Staged<std::int64_t> indices_there(index_data, indices.size());
+  const RandomStep step{random.seed, random.epoch};
+  const Staged<RandomStep> step_there(&step, 1);
   const AugmentBatch batch{
       x.tensor.data, x.tensor.dtype, rows_there.data(), indices_there.data(), scale, offset,
       y.data,        y_dtype};
   run([&](const Kernels& kernels,
-          int threads) { return kernels.augment_workspace(shape, threads); },
+          int threads) { return kernels.augment_workspace(shape, spec, threads); },
       [&](const Kernels& kernels, Context& context, Workspace& workspace) {
-        kernels.augment(context, shape, spec, random, batch, workspace.data());
+        kernels.augment(context, shape, spec, step_there.data(), random.stream, batch,
+                        workspace.data());
       });
   return y.array;
 }

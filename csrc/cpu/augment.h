@@ -16,7 +16,6 @@ inline void store_quad(float* p, Quad a) {
 
 // Values of channels repeat with this length for C = 1, 2, 3, 4 and every width of V.
 constexpr std::int64_t kPattern = 48;
-constexpr int kPixels = 16;  // output pixels whose positions are made together
 // What loops in whole vectors, quads and pixels may read and write beyond an array's end.
 constexpr std::int64_t kSlack = kPattern;
 
@@ -42,16 +41,11 @@ struct AugmentMemory {
         factors(row + row_floats(s)) {}
 };
 
-inline std::size_t augment_workspace(const AugmentShape& s, int threads) {
+inline std::size_t augment_workspace(const AugmentShape& s, const AugmentSpec&, int threads) {
   return static_cast<std::size_t>(AugmentMemory::floats(s) * threads) * sizeof(float);
 }
 
 // ---------------------------------------------------------------- positions
-
-inline V floor(V a) {
-  const V rounded = round(a);
-  return rounded - select(rounded > a, broadcast(1.0f), zero());
-}
 
 // The two pixels along one axis that a position lies between, as offsets, and the share of the
 // second; inside: 0 where fill mode constant sees its value.
@@ -60,68 +54,18 @@ struct AxisTaps {
   float share[kPixels];
 };
 
-// i and i + 1 (whole numbers) brought into [0, n). Positions stay below 2^24, so floats hold them.
-struct Pair {
-  V first, second;
-};
-inline V clamp(V i, float n) {
-  return min(max(i, zero()), broadcast(n - 1));
-}
-inline V reflect(V i, float n) {
-  const V period = broadcast(2 * n);
-  const V q = i - period * floor((i + broadcast(0.5f)) / period);
-  return min(q, period - broadcast(1.0f) - q);
-}
-inline Pair fill_taps(Fill fill, V i, V share, float n) {
-  const V one = broadcast(1.0f);
-  if (fill == Fill::reflect) return {reflect(i, n), reflect(i + one, n)};
-  if (fill == Fill::wrap && n > 1) {
-    const V period = broadcast(n - 1);
-    const V q = i - period * floor((i + broadcast(0.5f)) / period);
-    // The outer pixels are one place: scipy reads the last below 0 and at n - 1, the first above.
-    const Mask last = (share == zero()) & (q == zero()) & ((i < zero()) | (i == period));
-    return {select(last, period, q), select(last, period, q + one)};
-  }
-  return {clamp(i, n), clamp(i + one, n)};
-}
-
 // Positions begin, begin + step, ... along an axis of n pixels, `stride` elements apart.
 inline void axis_taps(double begin, double step, std::int64_t n, std::int64_t stride, Fill fill,
                       bool nearest, AxisTaps& taps, float* inside) {
   constexpr float kLane[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-  const double end = begin + step * (kPixels - 1), last = static_cast<double>(n - 1);
-  const bool interior = begin >= 0 && end >= 0 && begin < last && end < last;
-  const float size = static_cast<float>(n);
-  // Relative to a whole number the positions are small, and precise as floats.
-  const double whole = std::floor(begin);
-  const V from = broadcast(static_cast<float>(whole));
-  const V fraction = broadcast(static_cast<float>(begin - whole));
+  const AxisGroup group = axis_group(begin, step, n);
   float first[kPixels], second[kPixels];
   for (int k = 0; k < kPixels; k += V::width) {
-    const V position = fma(load(kLane + k), broadcast(static_cast<float>(step)), fraction);
-    const V below = floor(position);
-    const V i = below + from;
-    V share = position - below;
-    Pair pair{i, i + broadcast(1.0f)};
-    if (!interior) {
-      pair = fill_taps(fill, i, share, size);
-      if (fill == Fill::constant) {
-        // An image turned onto itself must not lose its border to rounding.
-        constexpr float kRounding = 1e-4f;
-        const V at = i + share;
-        const Mask outside = (at < broadcast(-kRounding)) | (at > broadcast(size - 1 + kRounding));
-        store(inside + k, select(outside, zero(), load(inside + k)));
-      }
-    }
-    // A rounding step beyond the last whole position may lead to second = n.
-    pair = {clamp(pair.first, size), clamp(pair.second, size)};
-    if (nearest) {
-      pair.first = select(share < broadcast(0.5f), pair.first, pair.second);
-      share = zero();
-    }
-    store(first + k, pair.first);
-    store(second + k, pair.second);
-    store(taps.share + k, share);
+    const AxisTap tap = axis_tap(group, load(kLane + k), fill, nearest);
+    store(first + k, tap.first);
+    store(second + k, tap.second);
+    store(taps.share + k, tap.share);
+    store(inside + k, load(inside + k) * tap.inside);
   }
   const auto unit = static_cast<std::int32_t>(stride);
   for (int k = 0; k < kPixels; ++k) {
@@ -208,34 +152,6 @@ inline void resample_row(const AugmentShape& s, const AugmentSpec& spec, const d
 }
 
 // ---------------------------------------------------------------- whole pixels
-
-// Whether a map only flips and moves by whole pixels.
-inline bool is_copy(const double* m) {
-  auto sign = [](double a) { return a == 1 || a == -1; };
-  return sign(m[0]) && m[1] == 0 && m[3] == 0 && sign(m[4]) && m[2] == std::floor(m[2]) &&
-         m[5] == std::floor(m[5]);
-}
-
-// The pixel at whole position i of an axis of n; -1 for the constant fill.
-inline std::int64_t filled(Fill fill, std::int64_t i, std::int64_t n) {
-  if (i >= 0 && i < n) return i;
-  switch (fill) {
-    case Fill::constant:
-      return -1;
-    case Fill::nearest:
-      return i < 0 ? 0 : n - 1;
-    case Fill::reflect: {
-      const std::int64_t q = (i % (2 * n) + 2 * n) % (2 * n);
-      return q < n ? q : 2 * n - 1 - q;
-    }
-    case Fill::wrap: {
-      if (n == 1) return 0;
-      const std::int64_t q = (i % (n - 1) + n - 1) % (n - 1);
-      return q == 0 && i < 0 ? n - 1 : q;
-    }
-  }
-  return -1;
-}
 
 // y gets the pixels of x in the opposite order. C = 3: as in sample_quads.
 inline void mirror(const float* x, std::int64_t pixels, std::int64_t C, float* y) {
@@ -337,12 +253,10 @@ struct Colour {
   bool scales;
 };
 
-constexpr float kLuma[] = {0.299f, 0.587f, 0.114f};
-
 inline void make_colour(const AugmentShape& s, const AugmentSpec& spec, const AugmentDraw& draw,
                         const float* image, Colour& colour) {
   colour.shifts = draw.channel_shift != 0;
-  colour.gains = draw.brightness != 1 || draw.brightness_shift != 0 || draw.contrast != 1;
+  colour.gains = changes_gain(draw);
   colour.saturates = draw.saturation != 1;
   colour.clips = colour.shifts || colour.gains || colour.saturates;
   if (!colour.clips) return;
@@ -365,26 +279,23 @@ inline void make_colour(const AugmentShape& s, const AugmentSpec& spec, const Au
   if (contrast && spec.contrast_per_channel == 0)
     for (std::int64_t c = 0; c < s.C; ++c) {
       const float own = s.C <= 4 ? mean[c] : channel_mean(s, image, c);
-      grey += s.C == 3 ? kLuma[c] * own : own / static_cast<float>(s.C);
+      grey += s.C == 3 ? luma(c) * own : own / static_cast<float>(s.C);
     }
-  const auto brightness = static_cast<float>(draw.brightness);
-  const auto added = static_cast<float>(draw.brightness_shift);
-  const auto factor = static_cast<float>(draw.contrast);
   const std::int64_t length = pattern_of(s.C);
   for (std::int64_t p = 0; p < length; ++p) {
     float centre = grey;
     if (contrast && spec.contrast_per_channel != 0)
       centre = s.C <= 4 ? mean[p % s.C] : channel_mean(s, image, p);
-    centre = (centre + colour.shift) * brightness + added;
-    colour.gain[p] = brightness * factor;
-    colour.offset[p] = added * factor + centre * (1.0f - factor);
+    const ColourFactors factors = colour_factors(draw, centre);
+    colour.gain[p] = factors.gain;
+    colour.offset[p] = factors.offset;
   }
 }
 
 inline void saturate_row(float saturation, std::int64_t pixels, float* row) {
   for (std::int64_t j = 0; j < pixels; ++j) {
     float* v = row + 3 * j;
-    const float grey = kLuma[0] * v[0] + kLuma[1] * v[1] + kLuma[2] * v[2];
+    const float grey = luma(0) * v[0] + luma(1) * v[1] + luma(2) * v[2];
     for (int c = 0; c < 3; ++c) v[c] = grey + saturation * (v[c] - grey);
   }
 }
@@ -418,10 +329,7 @@ inline void store_row(const float* row, std::int64_t n, float* y) {
   copy(y, row, n);
 }
 inline void store_row(const float* row, std::int64_t n, std::uint8_t* y) {
-  for (std::int64_t i = 0; i < n; ++i) {
-    const float v = row[i] < 0.0f ? 0.0f : row[i] > 255.0f ? 255.0f : row[i] + 0.5f;
-    y[i] = static_cast<std::uint8_t>(v == v ? v : 0.0f);
-  }
+  for (std::int64_t i = 0; i < n; ++i) y[i] = to_byte(row[i]);
 }
 
 template <class T, class Y>
@@ -429,8 +337,7 @@ inline void augment_image(const AugmentShape& s, const AugmentSpec& spec, const 
                           const T* x, const Colour& output, const AugmentMemory& memory, Y* y) {
   Colour colour = output;
   const bool copies = is_copy(draw.m);
-  const bool measures = draw.channel_shift != 0 || draw.contrast != 1;
-  if (!copies || measures) {
+  if (!copies || measures(draw)) {
     convert(x, s.H * s.W * s.C, memory.image);
     for (std::int64_t i = 0; i < kSlack; ++i) memory.image[s.H * s.W * s.C + i] = 0;
   }
@@ -490,7 +397,9 @@ inline void augment_images(Context& context, const AugmentShape& s, const Augmen
 }
 
 inline void augment(Context& context, const AugmentShape& s, const AugmentSpec& spec,
-                    const AugmentRandom& random, const AugmentBatch& batch, void* workspace) {
+                    const RandomStep* step, std::uint64_t stream, const AugmentBatch& batch,
+                    void* workspace) {
+  const AugmentRandom random = {step->seed, step->step, stream};
   const bool pixels = batch.x_dtype == DType::uint8;
   if (batch.y_dtype == DType::uint8) {
     if (pixels)

@@ -42,24 +42,6 @@ inline void for_blocks(Context& context, std::int64_t rows, std::int64_t channel
   });
 }
 
-// Mean and sum of squared distances from it of the rows met so far, for one channel.
-struct Moments {
-  double mean, square;
-};
-
-// What a and then b more rows contribute to the moments of all (Chan, Golub & LeVeque 1983).
-struct Shares {
-  double mean, square;  // b / (a + b), a * b / (a + b)
-};
-inline Shares shares_of(double a, double b) {
-  return {b / (a + b), a * (b / (a + b))};
-}
-inline Moments merged(Moments x, Moments y, Shares shares) {
-  const double distance = y.mean - x.mean;
-  return {x.mean + distance * shares.mean,
-          x.square + y.square + distance * distance * shares.square};
-}
-
 // Adds a block of rows of some channels to the moments of the `before` rows above it, zeros where
 // there are none. Squares are
 // taken of the distances from the block's own mean, rounded; what the rounding leaves is made good.
@@ -132,24 +114,6 @@ inline void channel_statistics(Context& context, const RowsShape& s, const float
       variance[c] = before > 0.0 ? static_cast<float>(square / before) : 0.0f;
     }
   });
-}
-
-// Calls f(std::integral_constant<Activation, a>) for an activation that batch_norm_applies.
-template <class F>
-inline void with_applied(Activation activation, F&& f) {
-  using A = Activation;
-  switch (activation) {
-    case A::relu:
-      return f(std::integral_constant<A, A::relu>());
-    case A::relu6:
-      return f(std::integral_constant<A, A::relu6>());
-    case A::silu:
-      return f(std::integral_constant<A, A::silu>());
-    case A::hard_swish:
-      return f(std::integral_constant<A, A::hard_swish>());
-    default:
-      return f(std::integral_constant<A, A::none>());
-  }
 }
 
 // By channel: k, and beta or zeros.

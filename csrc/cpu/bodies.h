@@ -38,11 +38,13 @@
 #include "cpu/upsample2d.h"
 #include "cpu/dropout.h"
 #include "cpu/attention.h"
+#include "formulas/recurrent.h"
 #include "cpu/recurrent.h"
 #include "formulas/optimizer.h"
 #include "cpu/optimizer.h"
 #include "cpu/reduction.h"
 #include "cpu/rows.h"
+#include "formulas/augment.h"
 #include "cpu/augment.h"
 #include "cpu/resize.h"
 // clang-format on

@@ -97,38 +97,16 @@ template <Cell cell>
 inline void step_cell(const CellStep& s) {
   const std::int64_t U = s.U;
   for_vectors(0, U, [&](std::int64_t u, auto lanes) {
-    auto sum = [&](std::int64_t gate) {
-      const V m = load(s.m + gate * U + u, lanes);
-      return load(s.a + gate * U + u, lanes) +
-             (s.bias ? m + load(s.bias + gate * U + u, lanes) : m);
-    };
-    auto keep_value = [&](std::int64_t i, V value) { store(s.kept + i * U + u, value, lanes); };
-    V h;
-    if constexpr (cell == Cell::simple_rnn) {
-      h = tanh(sum(0));
-      keep_value(0, h);
-    } else if constexpr (cell == Cell::lstm) {
-      const V i = sigmoid(sum(0)), f = sigmoid(sum(1)), g = tanh(sum(2)), o = sigmoid(sum(3));
-      const V c = fma(f, load_or_zero(s.c, u, lanes), i * g);
-      h = o * tanh(c);
-      keep_value(0, i);
-      keep_value(1, f);
-      keep_value(2, g);
-      keep_value(3, o);
-      keep_value(4, c);
-    } else {
-      const V z = sigmoid(sum(0)), r = sigmoid(sum(1));
-      const V own = load(s.m + 2 * U + u, lanes);
-      const V m = s.bias ? own + load(s.bias + 2 * U + u, lanes) : own;
-      const V g = tanh(fma(r, m, load(s.a + 2 * U + u, lanes)));
-      h = fma(z, load(s.h + u, lanes) - g, g);
-      keep_value(0, z);
-      keep_value(1, r);
-      keep_value(2, g);
-      keep_value(3, m);
+    V a[gates_of(cell)], m[gates_of(cell)];
+    for (int gate = 0; gate < gates_of(cell); ++gate) {
+      a[gate] = load(s.a + gate * U + u, lanes);
+      m[gate] = load(s.m + gate * U + u, lanes);
+      if (s.bias) m[gate] = m[gate] + load(s.bias + gate * U + u, lanes);
     }
-    if (s.next) store(s.next + u, h, lanes);
-    if (s.out) store(s.out + u, h, lanes);
+    const auto next = cell_step<cell>(a, m, load(s.h + u, lanes), load_or_zero(s.c, u, lanes));
+    for (int i = 0; i < kept_values_of(cell); ++i) store(s.kept + i * U + u, next.kept[i], lanes);
+    if (s.next) store(s.next + u, next.h, lanes);
+    if (s.out) store(s.out + u, next.h, lanes);
   });
 }
 
@@ -208,34 +186,19 @@ struct CellGradient {
 template <Cell cell>
 inline void step_cell_backward(const CellGradient& s) {
   const std::int64_t U = s.U;
-  const V one = broadcast(1.0f);
   for_vectors(0, U, [&](std::int64_t u, auto lanes) {
-    auto value = [&](std::int64_t i) { return load(s.kept + i * U + u, lanes); };
-    auto put = [&](std::int64_t gate, V gradient) { store(s.da + gate * U + u, gradient, lanes); };
+    V kept[kept_values_of(cell)];
+    for (int i = 0; i < kept_values_of(cell); ++i) kept[i] = load(s.kept + i * U + u, lanes);
     const V dh = load(s.dh + u, lanes) + load_or_zero(s.dy, u, lanes);
-    if constexpr (cell == Cell::simple_rnn) {
-      const V h = value(0);
-      put(0, dh * (one - h * h));
-    } else if constexpr (cell == Cell::lstm) {
-      const V i = value(0), f = value(1), g = value(2), o = value(3), squashed = tanh(value(4));
-      const V dc = fma(dh * o, one - squashed * squashed, load(s.dc + u, lanes));
-      put(0, dc * g * i * (one - i));
-      put(1, dc * load_or_zero(s.c, u, lanes) * f * (one - f));
-      put(2, dc * i * (one - g * g));
-      put(3, dh * squashed * o * (one - o));
-      store(s.dc + u, dc * f, lanes);
-    } else {
-      const V z = value(0), r = value(1), g = value(2), m = value(3);
-      const V dz = dh * (load(s.h + u, lanes) - g) * z * (one - z);
-      const V dg = dh * (one - z) * (one - g * g);
-      const V dr = dg * m * r * (one - r);
-      put(0, dz);
-      put(1, dr);
-      put(2, dg);
-      store(s.dm + u, dz, lanes);
-      store(s.dm + U + u, dr, lanes);
-      store(s.dm + 2 * U + u, dg * r, lanes);
-      store(s.dh + u, dh * z, lanes);
+    const auto gradients = cell_step_backward<cell>(
+        kept, load(s.h + u, lanes), load_or_zero(s.c, u, lanes), dh, load(s.dc + u, lanes));
+    for (int gate = 0; gate < gates_of(cell); ++gate)
+      store(s.da + gate * U + u, gradients.da[gate], lanes);
+    if constexpr (cell == Cell::lstm) store(s.dc + u, gradients.dc, lanes);
+    if constexpr (cell == Cell::gru) {
+      for (int gate = 0; gate < gates_of(cell); ++gate)
+        store(s.dm + gate * U + u, gradients.dm[gate], lanes);
+      store(s.dh + u, gradients.dh, lanes);
     }
   });
 }

@@ -12,3 +12,4 @@
 #include "core/host_device.h"
 #include "core/rng.h"
 #include "ops/kernels.h"
+#include "ops/moments.h"

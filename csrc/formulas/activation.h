@@ -47,6 +47,24 @@ CONVLET_HOST_DEVICE inline V activate(Activation activation, V x) {
   return activate(activation, x, broadcast(default_alpha(activation)));
 }
 
+// f(std::integral_constant<Activation, a>) for an activation that batch_norm_applies.
+template <class F>
+CONVLET_HOST_DEVICE inline void with_applied(Activation activation, F&& f) {
+  using A = Activation;
+  switch (activation) {
+    case A::relu:
+      return f(std::integral_constant<A, A::relu>());
+    case A::relu6:
+      return f(std::integral_constant<A, A::relu6>());
+    case A::silu:
+      return f(std::integral_constant<A, A::silu>());
+    case A::hard_swish:
+      return f(std::integral_constant<A, A::hard_swish>());
+    default:
+      return f(std::integral_constant<A, A::none>());
+  }
+}
+
 // dy * act'(x), from y = act(x) where gradient_from_output holds, else from x.
 CONVLET_HOST_DEVICE inline V activation_gradient(Activation activation, V dy, V y_or_x, V alpha) {
   const V one = broadcast(1.0f), three = broadcast(3.0f);

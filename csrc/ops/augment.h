@@ -41,14 +41,14 @@ struct AugmentRange {
   double low, high;
 };
 
-struct AugmentSpec {
+// Every setting but the choices.
+struct AugmentNumbers {
   double flip_horizontal = 0, flip_vertical = 0;  // probabilities
   AugmentRange rotation{0, 0}, shear{0, 0};       // degrees
   // In pixels, or as shares of the height and the width; whole: rounded to whole pixels, each
-  // equally likely. Choices, where there are any, replace the range: one of them, or its negative.
+  // equally likely.
   AugmentRange shift_h{0, 0}, shift_w{0, 0};
   double shift_h_share = 0, shift_w_share = 0, shift_h_whole = 0, shift_w_whole = 0;
-  std::vector<double> shift_h_choices, shift_w_choices;
   AugmentRange zoom_h{1, 1}, zoom_w{1, 1};
   double zoom_together = 0;  // not 0: zoom_h for both axes
   // The output's size, 0 for the image's. Without a crop area: whole pixels at a random place
@@ -67,6 +67,11 @@ struct AugmentSpec {
   Fill fill = Fill::nearest;
   double fill_value = 0;
   Interpolation interpolation = Interpolation::bilinear;
+};
+
+struct AugmentSpec : AugmentNumbers {
+  // Where there are any they replace the range of a shift: one of them, or its negative.
+  std::vector<double> shift_h_choices, shift_w_choices;
 };
 
 // Sets one of the numbers by its name; the ends of a range are called "rotation_low" and

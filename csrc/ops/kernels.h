@@ -278,10 +278,10 @@ struct Kernels {
   void (*gather_rows)(Context&, std::int64_t rows, std::int64_t count, const void* x, DType,
                       const std::int64_t* indices, float* y);
 
-  // augment.h. y may not overlap x.
-  std::size_t (*augment_workspace)(const AugmentShape&, int threads);
-  void (*augment)(Context&, const AugmentShape&, const AugmentSpec&, const AugmentRandom&,
-                  const AugmentBatch&, void* workspace);
+  // augment.h. y may not overlap x. The step of RandomStep is the epoch.
+  std::size_t (*augment_workspace)(const AugmentShape&, const AugmentSpec&, int threads);
+  void (*augment)(Context&, const AugmentShape&, const AugmentSpec&, const RandomStep*,
+                  std::uint64_t stream, const AugmentBatch&, void* workspace);
 
   // The index of the first element that is NaN or infinite, or -1.
   void (*first_non_finite)(Context&, std::int64_t n, const float* x, std::int64_t* out);

@@ -20,11 +20,20 @@
 #pragma once
 #include <string>
 
+#include "core/host_device.h"
 #include "ops/dense.h"
 
 namespace convlet {
 
 enum class Cell { simple_rnn, lstm, gru };
+
+CONVLET_HOST_DEVICE constexpr int gates_of(Cell cell) {
+  return cell == Cell::lstm ? 4 : cell == Cell::gru ? 3 : 1;
+}
+// Values per unit that the backward needs: h; i, f, g, o and c; z, r, g and the m of g.
+CONVLET_HOST_DEVICE constexpr int kept_values_of(Cell cell) {
+  return cell == Cell::lstm ? 5 : cell == Cell::gru ? 4 : 1;
+}
 
 // ValueError that lists the names otherwise.
 Cell cell_named(const std::string& name);
@@ -41,9 +50,8 @@ struct RecurrentShape {
   std::int64_t N, T, I, U;
   bool sequences, reverse, aligned;
 
-  std::int64_t gates() const { return cell == Cell::lstm ? 4 : cell == Cell::gru ? 3 : 1; }
-  // Values per unit that the backward needs: h; i, f, g, o and c; z, r, g and the m of g.
-  std::int64_t kept_values() const { return cell == Cell::lstm ? 5 : cell == Cell::gru ? 4 : 1; }
+  std::int64_t gates() const { return gates_of(cell); }
+  std::int64_t kept_values() const { return kept_values_of(cell); }
 
   Shape x() const { return {N, T, I}; }
   Shape kernel() const { return {I, gates() * U}; }

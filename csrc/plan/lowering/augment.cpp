@@ -54,15 +54,15 @@ void add_augment(Builder& builder, const Node& node, BufferId x, BufferId y) {
   step.writes = {y};
   step.workspace = [&graph = builder.graph, &node](const Kernels& kernels, std::int64_t n,
                                                    int threads) {
-    return kernels.augment_workspace(shape_of(graph, node, n), threads);
+    return kernels.augment_workspace(shape_of(graph, node, n), spec_of(node), threads);
   };
   step.bind = [=, &graph = builder.graph, &node](const Binding& at) -> Run {
     const AugmentBatch batch{at[x],   DType::float32, nullptr, nullptr,
                              nullptr, nullptr,        at[y],   DType::float32};
     return [=, kernel = at.kernels.augment, spec = spec_of(node), s = shape_of(graph, node, at.n),
-            step_random = at.random, workspace = at.workspace,
+            random = at.random, workspace = at.workspace,
             stream = static_cast<std::uint64_t>(node.output) & 0xffff](Context& context) {
-      kernel(context, s, spec, {step_random->seed, step_random->step, stream}, batch, workspace);
+      kernel(context, s, spec, random, stream, batch, workspace);
     };
   };
 }
