@@ -13,6 +13,39 @@ namespace convlet::cuda {
 CONVLET_KERNEL(add);
 CONVLET_KERNEL(scale);
 
+// batch_norm.cu
+CONVLET_KERNEL(channel_statistics_workspace);
+CONVLET_KERNEL(channel_statistics);
+CONVLET_KERNEL(batch_norm_workspace);
+CONVLET_KERNEL(batch_norm);
+CONVLET_KERNEL(batch_norm_backward_workspace);
+CONVLET_KERNEL(batch_norm_backward);
+CONVLET_KERNEL(fold_batch_norm);
+
+// layer_norm.cu
+CONVLET_KERNEL(layer_norm);
+CONVLET_KERNEL(layer_norm_backward_workspace);
+CONVLET_KERNEL(layer_norm_backward);
+
+// group_norm.cu
+CONVLET_KERNEL(group_norm_workspace);
+CONVLET_KERNEL(group_norm);
+CONVLET_KERNEL(group_norm_backward);
+
+// attention.cu
+CONVLET_KERNEL(attention_workspace);
+CONVLET_KERNEL(attention);
+CONVLET_KERNEL(attention_backward);
+
+// recurrent.cu
+CONVLET_KERNEL(recurrent_workspace);
+CONVLET_KERNEL(recurrent);
+CONVLET_KERNEL(recurrent_backward);
+
+// augment.cu
+CONVLET_KERNEL(augment_workspace);
+CONVLET_KERNEL(augment);
+
 #undef CONVLET_KERNEL
 
 namespace {
@@ -42,6 +75,39 @@ Kernels float32_table() {
   CONVLET_KERNEL(scale);
 
   set_products<Precision::float32>(t);
+
+  // batch_norm.cu
+  CONVLET_KERNEL(channel_statistics_workspace);
+  CONVLET_KERNEL(channel_statistics);
+  CONVLET_KERNEL(batch_norm_workspace);
+  CONVLET_KERNEL(batch_norm);
+  CONVLET_KERNEL(batch_norm_backward_workspace);
+  CONVLET_KERNEL(batch_norm_backward);
+  CONVLET_KERNEL(fold_batch_norm);
+
+  // layer_norm.cu
+  CONVLET_KERNEL(layer_norm);
+  CONVLET_KERNEL(layer_norm_backward_workspace);
+  CONVLET_KERNEL(layer_norm_backward);
+
+  // group_norm.cu
+  CONVLET_KERNEL(group_norm_workspace);
+  CONVLET_KERNEL(group_norm);
+  CONVLET_KERNEL(group_norm_backward);
+
+  // attention.cu
+  CONVLET_KERNEL(attention_workspace);
+  CONVLET_KERNEL(attention);
+  CONVLET_KERNEL(attention_backward);
+
+  // recurrent.cu
+  CONVLET_KERNEL(recurrent_workspace);
+  CONVLET_KERNEL(recurrent);
+  CONVLET_KERNEL(recurrent_backward);
+
+  // augment.cu
+  CONVLET_KERNEL(augment_workspace);
+  CONVLET_KERNEL(augment);
 
 #undef CONVLET_KERNEL
   return t;
