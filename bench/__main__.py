@@ -4,6 +4,7 @@
     python -m bench infer [--models M1 M2 ...] [--batches 1 64]
     python -m bench ops   [--cases conv2d max_pool2d ...] [--batches 32]
     python -m bench epoch [--images 50000] [--batches 64]      one epoch from the process' start
+    python -m bench check                                      a minute: slower than recorded?
 
 Every result is checked against torch in float64 before it is timed; ours and each setting of each
 peer run in turns, each in a process of its own; medians, with half the distance of the quartiles.
@@ -15,7 +16,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from bench import contest, networks, op_cases, report, start
+from bench import check, contest, networks, op_cases, report, start
 from bench.ceilings import ceilings
 from bench.peers import OP_PEERS, PEERS
 
@@ -93,6 +94,8 @@ def progress(text):
 
 
 def main():
+    if sys.argv[1:2] == ["check"]:
+        sys.exit(check.main(sys.argv[2:]))
     options = parse(sys.argv[1:])
     where = report.circumstances(ceilings())
     print(

@@ -8,7 +8,8 @@ reads JSON lines from its input and answers each with one:
     {"do": "build", "kind": "train" | "infer" | "ops", "network": "M1", "batch": 32, "seed": 0}
         -> {"check", "first_ms"}: the losses of the first steps, or the path of the result. For
         "ops" the network is the name of a case, and PEER the module with the ops
-    {"do": "run", "seconds": 0.5, "least": 3}              -> {"ms": [...]}: the time of each run
+    {"do": "run", "seconds": 0.5, "least": 3}              -> {"ms": [...]}: the time of each run;
+        with "clock": "processor", the time that the process had the processor
     {"do": "peak"}                                         -> {"rss_mb"}: the most memory so far
 
 An error is answered as {"error": "..."}; the worker goes on.
@@ -92,12 +93,13 @@ class Worker:
         show = getattr(self.run, "show", np.asarray)
         return {"check": save(show(result)), "first_ms": 1e3 * first}
 
-    def time(self, seconds, least):
-        times, end = [], time.perf_counter() + seconds
-        while len(times) < least or time.perf_counter() < end:
-            start = time.perf_counter()
+    def time(self, seconds, least, clock="wall"):
+        now = time.process_time if clock == "processor" else time.perf_counter
+        times, end = [], now() + seconds
+        while len(times) < least or now() < end:
+            start = now()
             self.run()
-            times.append(1e3 * (time.perf_counter() - start))
+            times.append(1e3 * (now() - start))
         return {"ms": times}
 
     def answer(self, request):

@@ -48,6 +48,15 @@ def kernels_are_clean():
     assert not findings, findings
 
 
+# What a test wants to be read when all went well, too.
+CLOSING_LINES = pytest.StashKey[list[str]]()
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    for line in config.stash.get(CLOSING_LINES, []):
+        terminalreporter.write_line(line)
+
+
 @pytest.fixture(params=_core.supported_isas())
 def isa(request):
     """Runs the test once with each instruction set of this machine in force."""
