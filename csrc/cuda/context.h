@@ -5,6 +5,9 @@
 
 namespace convlet::cuda {
 
+// Error that says what could not be done, unless all is well.
+void check(cudaError_t error, const char* what);
+
 class CudaContext final : public Context {
  public:
   CudaContext(cudaStream_t stream, int multiprocessors)

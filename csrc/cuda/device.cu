@@ -11,23 +11,6 @@ namespace {
 // The oldest architecture that kernels are compiled for.
 constexpr int kOldestMajor = 8;
 
-void check(cudaError_t error, const char* what) {
-  if (error == cudaSuccess) return;
-  cudaGetLastError();  // the next call starts clean, where the error allows it
-  value_error(kTableName, ": ", what, ": ", cudaGetErrorString(error));
-}
-
-constexpr const char* kKernelFailed = "a kernel has failed";
-
-}  // namespace
-
-void CudaContext::wait() {
-  check(cudaStreamSynchronize(stream_), kKernelFailed);
-  check(cudaGetLastError(), kKernelFailed);
-}
-
-namespace {
-
 class CudaDevice final : public Device {
  public:
   CudaDevice(cudaStream_t stream, const cudaDeviceProp& properties)

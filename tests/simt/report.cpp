@@ -78,8 +78,16 @@ std::string describe(const void* place) {
 }
 
 std::string function_name(const void* function) {
-  const std::string name = look_up(function).first;
-  return name.substr(0, name.find('('));
+  std::string name = look_up(function).first;
+  for (const char* part : {"(anonymous namespace)::", "convlet::cuda::", "convlet::"})
+    for (std::size_t at; (at = name.find(part)) != std::string::npos;)
+      name.erase(at, std::strlen(part));
+  int depth = 0;  // of template arguments
+  for (std::size_t i = 0; i < name.size(); ++i) {
+    depth += (name[i] == '<') - (name[i] == '>');
+    if (name[i] == '(' && depth == 0) return name.substr(0, i);
+  }
+  return name;
 }
 
 void report(const char* kind, const void* place, const std::string& message) {

@@ -195,6 +195,7 @@ void run_block(std::size_t dynamic_bytes) {
   choose_order();
   block_barrier = {};
   alive = block_threads;
+  std::fill(ready, ready + kMostThreads / 64, 0);  // a launch that was given up leaves some
   for (int i = 0; i < block_threads / 32; ++i) warps[i] = {};
   for (int i = 0; i < block_threads; ++i) threads[order[i]].position = i;
   for (int i = 0; i < block_threads; ++i) {

@@ -1,0 +1,19 @@
+#include "core/error.h"
+#include "cuda/context.h"
+#include "cuda/table.h"
+
+namespace convlet::cuda {
+
+void check(cudaError_t error, const char* what) {
+  if (error == cudaSuccess) return;
+  cudaGetLastError();  // the next call starts clean, where the error allows it
+  value_error(kTableName, ": ", what, ": ", cudaGetErrorString(error));
+}
+
+void CudaContext::wait() {
+  constexpr const char* kFailed = "a kernel has failed";
+  check(cudaStreamSynchronize(stream_), kFailed);
+  check(cudaGetLastError(), kFailed);
+}
+
+}  // namespace convlet::cuda

@@ -1,0 +1,164 @@
+"""The emulator of tests/simt finds what is wrong with a kernel, and passes what is right."""
+
+import ctypes
+
+import numpy as np
+import pytest
+
+from simt.library import HERE, Emulator, build
+
+# (kernel, bug): what is wrong.
+BUGS = {
+    ("transpose", 1): "the right edge of x is not checked",
+    ("transpose", 2): "no barrier between writing the tile and reading it",
+    ("transpose", 3): "the tile is written past its end",
+    ("transpose", 4): "the right edge of y is not checked",
+    ("sums", 1): "one element too many",
+    ("sums", 2): "a shuffle that not all lanes of its mask reach",
+    ("sums", 3): "shared memory that one warp has not written",
+    ("sums", 4): "a barrier that one warp skips",
+    ("sums", 5): "blocks write each other's results",
+    ("stages", 1): "a wait for one group of copies too few",
+    ("stages", 2): "no barrier after the wait",
+    ("stages", 3): "no barrier before a stage is filled again",
+    ("stages", 4): "a source that is not aligned to 16 bytes",
+    ("stages", 5): "the end of x is not checked",
+    ("neighbours", 1): "no __syncwarp between lanes",
+    ("last_block", 1): "no __threadfence before the counter",
+    ("last_block", 2): "a counter that is not atomic",
+    ("copy", 1): "a float4 that is not aligned",
+    ("copy", 2): "global memory that nobody has written",
+    ("copy", 3): "all threads write one place",
+    ("copy", 4): "a write before the beginning",
+    ("copy", 5): "a shift by more than 31",
+    ("copy", 7): "a pointer of the host's",
+    ("configuration", 1): "a block of 48 threads",
+    ("configuration", 2): "more shared memory than there is",
+}
+KERNELS = sorted({kernel for kernel, _ in BUGS})
+# In order; in reverse, greedily, copies early; shuffled; shuffled, greedily.
+SCHEDULES = [(0, "late"), (-1, "early"), (2, "random"), (3, "random")]
+
+
+@pytest.fixture(scope="module")
+def emulator(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bugs")
+    return Emulator(
+        build(folder, CONVLET_SIMT_SOURCES=f"{HERE}/bugs.cu;{HERE}/../../csrc/cuda/context.cu")
+    )
+
+
+def run(emulator, kernel, bug):
+    """(x, y, what the kernel should give for x)"""
+    rng = np.random.default_rng(0)
+    shape = {"transpose": (37, 45), "sums": (5, 300), "stages": (6, 256), "neighbours": (32,)}.get(
+        kernel, (7, 32)
+    )
+    x = rng.integers(-9, 10, shape).astype(np.float32)
+    right = {
+        "transpose": lambda: x.T,
+        "sums": lambda: x.sum(axis=1),
+        "stages": lambda: np.roll(x, -1, axis=1).sum(axis=0),
+        "neighbours": lambda: np.roll(x, -1),
+        "last_block": lambda: x.sum(keepdims=True).reshape(1),
+    }.get(kernel, lambda: x)()
+    y = np.zeros(right.shape, np.float32)
+    pointers = [ctypes.c_void_p(array.ctypes.data) for array in (x, y)]
+    emulator.library.simt_bug(kernel.encode(), bug, x.size, pointers[0], y.size, pointers[1])
+    return x, y, right
+
+
+@pytest.mark.parametrize(("seed", "copies"), SCHEDULES)
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_right_kernels_are_clean(emulator, kernel, seed, copies):
+    emulator.options(seed, copies)
+    _, y, right = run(emulator, kernel, 0)
+    assert emulator.findings() == ""
+    np.testing.assert_array_equal(y, right)
+
+
+@pytest.mark.parametrize(("kernel", "bug"), BUGS, ids=[f"{k}-{b}" for k, b in BUGS])
+def test_every_bug_is_found(emulator, kernel, bug):
+    found = []
+    for seed, copies in SCHEDULES:
+        emulator.options(seed, copies)
+        run(emulator, kernel, bug)
+        found.append(emulator.findings())
+    assert all(found), found  # on every schedule: what is checked is the order, not the luck
+
+
+def test_a_finding_says_where(emulator):
+    emulator.options()
+    run(emulator, "transpose", 2)
+    report = emulator.findings()
+    assert "race" in report
+    assert "bugs.cu:" in report
+    assert "thread" in report
+
+
+def test_bank_conflicts_are_counted(emulator):
+    emulator.options(count=True)
+    run(emulator, "transpose", 0)
+    padded = emulator.counts()["transpose_kernel"]
+    run(emulator, "transpose", 5)
+    plain = emulator.counts()["transpose_kernel"]
+    assert padded["conflicts"] == 0
+    assert plain["conflicts"] > 500
+    assert padded["accesses"] > 0
+
+
+def test_scattered_accesses_are_counted(emulator):
+    emulator.options(count=True)
+    name = "copy_kernel"
+    run(emulator, "copy", 0)
+    packed = emulator.counts()[name]
+    run(emulator, "copy", 6)
+    scattered = emulator.counts()[name]
+    assert packed["sectors"] == packed["needed"]
+    assert scattered["sectors"] > 2 * scattered["needed"]
+
+
+def bfloat16_bits(values):
+    return (values.view(np.uint32) >> 16).astype(np.uint32)
+
+
+def test_fragments(emulator):
+    """The tensor core instructions against numpy, by the layouts of the PTX manual."""
+    rng = np.random.default_rng(1)
+    emulator.options()
+    g, t = np.arange(32) // 4, np.arange(32) % 4
+    c = rng.integers(-8, 9, (16, 8)).astype(np.float32)
+    matrices = rng.integers(0, 1 << 16, (4, 8, 8)).astype(np.uint16)
+    rows = np.stack([g, g, g + 8, g + 8], axis=1)
+    columns = np.stack([2 * t, 2 * t + 1, 2 * t, 2 * t + 1], axis=1)
+
+    def product(a_bits, b_bits):
+        outputs = [np.zeros((32, 4), kind) for kind in (np.float32, np.float32, "u4", "u4")]
+        inputs = [a_bits.astype(np.uint32), b_bits.astype(np.uint32), c[rows, columns], matrices]
+        arrays = [np.ascontiguousarray(array) for array in inputs] + outputs
+        emulator.library.simt_fragments(*(ctypes.c_void_p(a.ctypes.data) for a in arrays))
+        assert emulator.findings() == ""
+        return outputs
+
+    # bfloat16: registers hold two, of rows g and g+8, columns 2t and 2t+8.
+    a = rng.integers(-8, 9, (16, 16)).astype(np.float32)
+    b = rng.integers(-8, 9, (16, 8)).astype(np.float32)
+    A, B = bfloat16_bits(a), bfloat16_bits(b)
+    pairs = [A[g + i, 2 * t + j] | A[g + i, 2 * t + j + 1] << 16 for j in (0, 8) for i in (0, 8)]
+    factors = [B[2 * t + j, g] | B[2 * t + j + 1, g] << 16 for j in (0, 8)]
+    d, _, plain, transposed = product(np.stack(pairs, axis=1), np.stack(factors, axis=1))
+    np.testing.assert_array_equal(d, (a @ b + c)[rows, columns])
+
+    # tf32: one to a register, of rows g and g+8, columns t and t+4.
+    a = rng.integers(-8, 9, (16, 8)).astype(np.float32)
+    b = rng.integers(-8, 9, (8, 8)).astype(np.float32)
+    A, B = a.view(np.uint32), b.view(np.uint32)
+    singles = [A[g + i, t + j] for j in (0, 4) for i in (0, 8)]
+    factors = [B[t + j, g] for j in (0, 4)]
+    _, d, *_ = product(np.stack(singles, axis=1), np.stack(factors, axis=1))
+    np.testing.assert_array_equal(d, (a @ b + c)[rows, columns])
+
+    low, high = matrices[:, g, 2 * t], matrices[:, g, 2 * t + 1]
+    np.testing.assert_array_equal(plain, (low | high.astype(np.uint32) << 16).T)
+    low, high = matrices[:, 2 * t, g], matrices[:, 2 * t + 1, g]
+    np.testing.assert_array_equal(transposed, (low | high.astype(np.uint32) << 16).T)
