@@ -1,7 +1,8 @@
 """Every op on awkward shapes, computed by one instruction set's kernels and by the baseline's.
 
 Needs numpy only, so that it also runs inside an emulated machine (tests/emulated): `python
-isa_cases.py avx512` compares, prints one line per family and exits with 1 on a mismatch.
+isa_cases.py avx512` compares, prints one line per family and exits with 1 on a mismatch. The name
+avx512bf16 compares the products of precision bfloat16 with emulated ones.
 """
 
 import sys
@@ -440,10 +441,17 @@ def _agree(expected, got, exact):
     return np.allclose(got, expected, rtol=1e-5, atol=1e-6 * largest, equal_nan=True)
 
 
+def choose_bfloat16(name):
+    """Makes ops use emulated ("baseline") or native products of precision bfloat16."""
+    _core.set_bfloat16("emulated" if name == "baseline" else "native")
+    _core.set_op_precision("bfloat16")
+
+
 def main(isa):
     failed = False
-    for family in FAMILIES:
-        wrong, count = differences(isa, family)
+    bfloat16 = isa == "avx512bf16"
+    for family in ("conv2d", "dense") if bfloat16 else FAMILIES:
+        wrong, count = differences(isa, family, choose_bfloat16 if bfloat16 else _core.set_isa)
         failed = failed or bool(wrong)
         print(f"{isa} {family}: {count} cases, {len(wrong)} differ", *wrong, sep="\n  ", flush=True)
     print("FAILED" if failed else f"{isa} agrees with baseline", flush=True)

@@ -68,6 +68,13 @@ void bind_device(py::module_& module) {
       [](const std::string& device) { set_op_device(device_named("set_op_device", device)); },
       arg("device"), "The device that functional ops run on, for tests");
   module.def("op_device", [] { return op_device().name(); });
+  module.def("set_bfloat16", cpu::set_bfloat16, arg("source"));
+  module.def(
+      "set_op_precision",
+      [](const std::string& precision) {
+        set_op_precision(precision_named("set_op_precision", precision));
+      },
+      arg("precision"), "The precision of functional ops, for tests");
   module.def("load_device", load_device, arg("path"), "Adds a device for tests; returns its name");
   module.def("use_kernels", use_kernels, arg("kernels"));
   module.def("fma_peak", fma_peak, "GFLOP/s of multiply-adds in registers, on all threads");

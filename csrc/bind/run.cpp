@@ -20,6 +20,8 @@ struct CopyBack {
 };
 thread_local std::vector<CopyBack> pending;
 
+std::atomic<Precision> precision_of_ops{Precision::float32};
+
 }  // namespace
 
 Device& op_device() {
@@ -53,6 +55,14 @@ void finish_copies() {
     if (std::shared_ptr<void> memory = copy.memory.lock())
       std::memcpy(copy.host, memory.get(), copy.bytes);
   pending.clear();
+}
+
+Precision op_precision() {
+  return precision_of_ops;
+}
+
+void set_op_precision(Precision precision) {
+  precision_of_ops = precision;
 }
 
 Workspace::Workspace(Device& device, std::size_t bytes) {

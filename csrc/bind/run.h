@@ -73,6 +73,10 @@ class Workspace {
   std::size_t used_ = 0;
 };
 
+// The precision of functional ops: float32, until a test sets another one for the process.
+Precision op_precision();
+void set_op_precision(Precision precision);
+
 // kernel(kernels, context). The table and the context are taken once per op: what another thread
 // sets meanwhile takes effect at the next.
 template <class Kernel>
@@ -80,7 +84,7 @@ void run(Kernel&& kernel) {
   ReleasedGil unlocked;
   Device& device = op_device();
   Context& context = device.context();
-  kernel(device.kernels(Precision::float32), context);
+  kernel(device.kernels(op_precision()), context);
   context.wait();
   finish_copies();
 }
@@ -90,7 +94,7 @@ template <class Bytes, class Kernel>
 void run(Bytes&& bytes, Kernel&& kernel) {
   ReleasedGil unlocked;
   Device& device = op_device();
-  const Kernels& kernels = device.kernels(Precision::float32);
+  const Kernels& kernels = device.kernels(op_precision());
   Context& context = device.context();
   Workspace workspace(device, bytes(kernels, context.threads()));
   kernel(kernels, context, workspace);

@@ -1,21 +1,8 @@
 // Every kernel body, and the table made of them, for one instruction set (see simd.h).
 // clang-format off: the order matters, later bodies use earlier ones.
-#include "cpu/simd.h"
-#include "formulas/basics.h"
-#include "cpu/ranges.h"
-#include "formulas/math.h"
-#include "formulas/activation.h"
-#include "cpu/activation.h"
-#include "cpu/gemm.h"
-#include "cpu/windows.h"
-#include "cpu/correlation.h"
-#include "cpu/depthwise.h"
-#include "cpu/conv2d.h"
-#include "cpu/conv2d_backward_weight.h"
-#include "cpu/dense.h"
+#include "cpu/products.h"
 #include "cpu/matmul.h"
 #include "cpu/bias_gradient.h"
-#include "cpu/peak.h"
 #include "formulas/pool2d.h"
 #include "cpu/pool2d.h"
 #include "cpu/conv2d_pool.h"
@@ -138,7 +125,15 @@ constexpr Kernels kTable = {
     first_non_finite,
     resize_workspace,
     resize_bilinear,
-    fma_peak,
+    fma_peak<Float32>,
 };
+
+// Precision "bfloat16" for an instruction set that lacks its arithmetic: slow.
+constexpr Kernels kEmulatedBfloat16Table =
+    bfloat16_table(kTable, CONVLET_NAME_OF(CONVLET_ISA) ", bfloat16 emulated");
+
+const Kernels& float32_kernels() {
+  return kTable;
+}
 
 }  // namespace convlet::CONVLET_ISA

@@ -5,29 +5,32 @@ namespace convlet::CONVLET_ISA {
 // Packs the weights w (R,S,C/G,K) as the panels that the tiles read. Forward, a panel's rows are
 // taps and input channels and its columns output channels; backward the two kinds of channels
 // change places.
+template <class Product>
 inline void pack_weights(Context& context, const Conv2dShape& s, const Correlation& k,
                          const float* w) {
   const std::int64_t panels = k.panels.count(), taps = s.R * s.S, depth = taps * k.terms;
   const std::int64_t group_size = depth * k.panels.padded_columns();
-  parallel_for(context, taps * k.groups * panels,
-               grain_of(k.terms * smaller(kPanel, k.panels.columns)),
-               [&](std::int64_t begin, std::int64_t end, int) {
-                 for (std::int64_t item = begin; item < end; ++item) {
-                   const std::int64_t tap = item % taps, group = item / taps / panels;
-                   const std::int64_t panel = item / taps % panels;
-                   const int columns = k.panels.columns_of(panel), width = k.panels.width_of(panel);
-                   const float* from = w + tap * (s.C / s.groups) * s.K + group * (s.K / s.groups);
-                   float* to = k.weights + group * group_size + k.panels.offset_of(panel, depth) +
-                               k.tap_index(tap / s.S, tap % s.S) * k.terms * width;
-                   if (k.h.forward)
-                     pack_rows(from + panel * kPanel, s.K, k.terms, columns, width, to);
-                   else
-                     pack_transposed(from + panel * kPanel * s.K, s.K, k.terms, columns, width, to);
-                 }
-               });
+  const std::int64_t terms = k.source_channels / s.groups;
+  parallel_for(
+      context, taps * k.groups * panels, grain_of(k.terms * smaller(kPanel, k.panels.columns)),
+      [&](std::int64_t begin, std::int64_t end, int) {
+        for (std::int64_t item = begin; item < end; ++item) {
+          const std::int64_t tap = item % taps, group = item / taps / panels;
+          const std::int64_t panel = item / taps % panels;
+          const int columns = k.panels.columns_of(panel), width = k.panels.width_of(panel);
+          const float* from = w + tap * (s.C / s.groups) * s.K + group * (s.K / s.groups);
+          float* to = k.weights + group * group_size + k.panels.offset_of(panel, depth) +
+                      k.tap_index(tap / s.S, tap % s.S) * k.terms * width;
+          if (k.h.forward)
+            Product::pack(from + panel * kPanel, s.K, terms, columns, width, to);
+          else
+            Product::pack_turned(from + panel * kPanel * s.K, s.K, terms, columns, width, to);
+        }
+      });
 }
 
 // What for_each_region computes, from packed weights: sum over taps, bias, activation.
+template <class Product>
 inline auto weighted_sums(const Conv2dShape& s, const Correlation& k, const float* bias,
                           Activation activation) {
   return [&k, bias, activation, panels = k.panels.count(), depth = s.R * s.S * k.terms](
@@ -39,33 +42,36 @@ inline auto weighted_sums(const Conv2dShape& s, const Correlation& k, const floa
         k.weights + group * depth * k.panels.padded_columns() + k.panels.offset_of(panel, depth);
     for_each_stretch(region.runs, region.run_count,
                      [&](const Run* runs, std::int64_t run_count, bool first, bool last) {
-                       multiply(images + group * k.terms, rows, row_count, runs, run_count, b,
-                                k.panels.width_of(panel), result + channel,
-                                k.panels.columns_of(panel),
-                                {first && bias ? bias + channel : nullptr, !first,
-                                 last ? activation : Activation::none});
+                       multiply<Product>(images + group * k.terms, rows, row_count, runs, run_count,
+                                         b, k.panels.width_of(panel), result + channel,
+                                         k.panels.columns_of(panel),
+                                         {first && bias ? bias + channel : nullptr, !first,
+                                          last ? activation : Activation::none});
                      });
   };
 }
 
+template <class Product>
 inline void correlate(Context& context, const Conv2dShape& s, bool forward, const float* source,
                       const float* w, const float* bias, Activation activation, float* result,
                       void* memory) {
   if (s.N == 0) return;
-  const Correlation k = make_correlation(s, forward, context.threads(), memory);
-  if (k.depthwise) return depthwise(context, k, source, w, bias, activation, result);
-  pack_weights(context, s, k, w);
-  for_each_region(context, k, source, result, weighted_sums(s, k, bias, activation));
+  const Correlation k = make_correlation<Product>(s, forward, context.threads(), memory);
+  if constexpr (!Product::converts)
+    if (k.depthwise) return depthwise(context, k, source, w, bias, activation, result);
+  pack_weights<Product>(context, s, k, w);
+  for_each_region<Product>(context, k, source, result,
+                           weighted_sums<Product>(s, k, bias, activation));
 }
 
 inline void conv2d(Context& context, const Conv2dShape& shape, const float* x, const float* w,
                    const float* bias, Activation activation, float* y, void* workspace) {
-  correlate(context, shape, true, x, w, bias, activation, y, workspace);
+  correlate<Float32>(context, shape, true, x, w, bias, activation, y, workspace);
 }
 
 inline void conv2d_backward_input(Context& context, const Conv2dShape& shape, const float* dy,
                                   const float* w, float* dx, void* workspace) {
-  correlate(context, shape, false, dy, w, nullptr, Activation::none, dx, workspace);
+  correlate<Float32>(context, shape, false, dy, w, nullptr, Activation::none, dx, workspace);
 }
 
 }  // namespace convlet::CONVLET_ISA

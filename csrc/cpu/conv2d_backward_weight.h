@@ -3,7 +3,8 @@
 // With the tile of gemm.h: its rows are the taps (r,s,c), its terms the pixels of a block of x, and
 // b is dy, packed per block. The accumulators stay in registers for a stretch of pixels over
 // several image rows. The blocks are cut into parts that depend on the shape alone; each part has a
-// dw of its own, and the parts are added in order.
+// dw of its own, and the parts are added in order. Where an element holds two terms, they are the
+// same pixel of two neighbouring images: "images" are pairs of them then.
 namespace convlet::CONVLET_ISA {
 
 struct WeightGradient {
@@ -37,9 +38,10 @@ constexpr std::int64_t kPartsBytes = 8 << 20;
 // The fewest pixels for which a part of its own pays.
 constexpr std::int64_t kPartPixels = 128;
 
+template <class Product>
 inline WeightGradient make_weight_gradient(const Conv2dShape& s, int threads, void* memory) {
   WeightGradient g;
-  g.windows = {s.N,
+  g.windows = {Product::elements(s.N),
                s.H,
                s.W,
                s.C,
@@ -59,7 +61,7 @@ inline WeightGradient make_weight_gradient(const Conv2dShape& s, int threads, vo
   g.dw_size = g.row_count * s.K;
   const std::int64_t dw_bytes = g.dw_size * static_cast<std::int64_t>(sizeof(float));
   // A pass over dw must not cost more than the pixels of a part, or of a block, are worth.
-  const std::int64_t worth = s.N * s.P * s.Q / kPartPixels;
+  const std::int64_t worth = g.windows.images * s.P * s.Q / kPartPixels;
   const std::int64_t most_parts =
       larger(1, smaller(smaller(kMostParts, worth), kPartsBytes / dw_bytes));
   g.blocks = cut_into_blocks(g.windows, s.K, larger(kBlockBytes, dw_bytes / 4), most_parts);
@@ -69,7 +71,7 @@ inline WeightGradient make_weight_gradient(const Conv2dShape& s, int threads, vo
   // the cache: then they are copied to a distance of an odd number of lines.
   g.trimmed = g.windows.padded() && s.C / s.groups >= 4;
   const bool spread = g.channels % 128 == 0;
-  g.copied = spread || g.channels != s.C || (g.windows.padded() && !g.trimmed);
+  g.copied = Product::converts || spread || g.channels != s.C || (g.windows.padded() && !g.trimmed);
   g.pitch = g.copied ? copy_pitch(g.windows, g.blocks, g.channels + (spread ? 16 : 0))
                      : source_pitch(g.windows);
   g.copy_floats = g.copied ? g.blocks.images * g.pitch.image : 0;
@@ -126,7 +128,7 @@ inline std::int64_t list_pixels(const WeightGradient& g, const Block& block, std
 // Adds one block to a part's dw, for the panels [first_panel, last_panel) of all groups. dy is that
 // of the block (depthwise only); otherwise pack(block, channel, columns, width, to) packs a panel
 // of it that begins at this channel.
-template <class Pack>
+template <class Product, class Pack>
 inline void add_block(const Conv2dShape& s, const WeightGradient& g, const Block& block,
                       const float* images, const float* dy, Pack&& pack, std::int64_t first_panel,
                       std::int64_t last_panel, Run* runs, float* packed, float* dw,
@@ -148,26 +150,43 @@ inline void add_block(const Conv2dShape& s, const WeightGradient& g, const Block
     const Row* rows = g.rows + tap * rows_per_list;
     const std::int64_t run_count =
         list_pixels(g, block, tap / s.S * s.dilation_h, tap % s.S * s.dilation_w, runs);
-    if (g.depthwise) {
+    if (!Product::converts && g.depthwise) {
       depthwise_weight(images, rows, rows_per_list, runs, run_count, dy, s.K, dw, !first_block);
       continue;
     }
     for (std::int64_t p = first_panel; p < last_panel; ++p)
-      for_each_stretch(
-          runs, run_count, [&](const Run* stretch, std::int64_t count, bool first, bool) {
-            multiply(images + p / panels * terms, rows, rows_per_list, stretch, count,
-                     packed + (p - first_panel) * panel_size, g.panels.width_of(p % panels),
-                     dw + channel_of(p), g.panels.columns_of(p % panels),
-                     {nullptr, !first_block || !first, Activation::none});
-          });
+      for_each_stretch(runs, run_count,
+                       [&](const Run* stretch, std::int64_t count, bool first, bool) {
+                         multiply<Product>(images + p / panels * terms, rows, rows_per_list,
+                                           stretch, count, packed + (p - first_panel) * panel_size,
+                                           g.panels.width_of(p % panels), dw + channel_of(p),
+                                           g.panels.columns_of(p % panels),
+                                           {nullptr, !first_block || !first, Activation::none});
+                       });
   }
 }
 
 // A block's images as the tiles read them.
-inline const float* images_of(const WeightGradient& g, const Block& block, const float* x,
-                              float* to) {
+template <class Product>
+inline const float* images_of(const WeightGradient& g, const Block& block, std::int64_t N,
+                              const float* x, float* to) {
   const Windows& w = g.windows;
   const std::int64_t C = w.channels, m = g.channels / C;
+  if constexpr (Product::converts) {
+    const std::int64_t image = w.height * w.width * C;
+    for (std::int64_t n = 0; n < block.images; ++n) {
+      const std::int64_t index = block.image + n;
+      const bool whole = 2 * index + 1 < N;
+      copy_block(w, {index, 1, block.row, block.rows}, g.pitch, x + index * image,
+                 to + n * g.pitch.image, [&](const float* from, float* at, std::int64_t pixels) {
+                   const std::int64_t step = g.pitch.pixel == C ? pixels : 1;
+                   for (std::int64_t p = 0; p < pixels; p += step)
+                     pair_values(from + p * C, whole ? from + image + p * C : nullptr, step * C,
+                                 at + p * g.pitch.pixel);
+                 });
+    }
+    return to;
+  }
   if (!g.copied)
     return x +
            ((block.image * w.height + block.row * w.step_h + w.origin_h) * w.width + w.origin_w) *
@@ -185,49 +204,64 @@ inline const float* images_of(const WeightGradient& g, const Block& block, const
 }
 
 // dw from a dy that `pack` packs (see add_block); dy itself is for depthwise only.
-template <class Pack>
+template <class Product, class Pack>
 inline void weight_gradient(Context& context, const Conv2dShape& s, const float* dy, Pack&& pack,
                             const float* x, float* dw, void* memory) {
   if (s.N == 0) return clear(context, dw, s.R * s.S * (s.C / s.groups) * s.K);
-  const WeightGradient g = make_weight_gradient(s, context.threads(), memory);
+  const WeightGradient g = make_weight_gradient<Product>(s, context.threads(), memory);
   const std::int64_t all_panels = g.depthwise ? 1 : g.groups * g.panels.count();
   const std::int64_t chunk_floats = ceil_div(all_panels, g.panel_chunks) *
                                     smaller(kPanel, g.panels.padded_columns()) * g.block_pixels;
-  parallel_for(
-      context, g.parts * g.panel_chunks, 1, [&](std::int64_t begin, std::int64_t end, int worker) {
-        float* copies = g.copies + worker * g.copy_floats;
-        float* packed = g.gradients + worker * chunk_floats;
-        for (std::int64_t item = begin; item < end; ++item) {
-          const std::int64_t part = item / g.panel_chunks, chunk = item % g.panel_chunks;
-          float* part_dw = part == 0 ? dw : g.parts_dw + (part - 1) * g.dw_size;
-          const std::int64_t first_block = g.blocks.count * part / g.parts;
-          const std::int64_t last_block = g.blocks.count * (part + 1) / g.parts;
-          for (std::int64_t index = first_block; index < last_block; ++index) {
-            const Block block = block_at(g.windows, g.blocks, index);
-            const float* images = images_of(g, block, x, copies);
-            const float* block_dy =
-                g.depthwise ? dy + (block.image * s.P + block.row) * s.Q * s.K : nullptr;
-            add_block(s, g, block, images, block_dy, pack, all_panels * chunk / g.panel_chunks,
-                      all_panels * (chunk + 1) / g.panel_chunks, g.runs + worker * g.block_runs,
-                      packed, part_dw, index == first_block);
-          }
-        }
-      });
+  parallel_for(context, g.parts * g.panel_chunks, 1,
+               [&](std::int64_t begin, std::int64_t end, int worker) {
+                 float* copies = g.copies + worker * g.copy_floats;
+                 float* packed = g.gradients + worker * chunk_floats;
+                 for (std::int64_t item = begin; item < end; ++item) {
+                   const std::int64_t part = item / g.panel_chunks, chunk = item % g.panel_chunks;
+                   float* part_dw = part == 0 ? dw : g.parts_dw + (part - 1) * g.dw_size;
+                   const std::int64_t first_block = g.blocks.count * part / g.parts;
+                   const std::int64_t last_block = g.blocks.count * (part + 1) / g.parts;
+                   for (std::int64_t index = first_block; index < last_block; ++index) {
+                     const Block block = block_at(g.windows, g.blocks, index);
+                     const float* images = images_of<Product>(g, block, s.N, x, copies);
+                     const float* block_dy =
+                         g.depthwise ? dy + (block.image * s.P + block.row) * s.Q * s.K : nullptr;
+                     add_block<Product>(
+                         s, g, block, images, block_dy, pack, all_panels * chunk / g.panel_chunks,
+                         all_panels * (chunk + 1) / g.panel_chunks, g.runs + worker * g.block_runs,
+                         packed, part_dw, index == first_block);
+                   }
+                 }
+               });
   add_parts(context, g.parts, g.dw_size, g.parts_dw, dw);
 }
 
-inline void conv2d_backward_weight(Context& context, const Conv2dShape& s, const float* dy,
-                                   const float* x, float* dw, void* memory) {
+template <class Product>
+inline void correlate_weight(Context& context, const Conv2dShape& s, const float* dy,
+                             const float* x, float* dw, void* memory) {
+  const std::int64_t image = s.P * s.Q * s.K;
   auto pack = [&](const Block& block, std::int64_t channel, int columns, int width, float* to) {
-    pack_rows(dy + (block.image * s.P + block.row) * s.Q * s.K + channel, s.K,
-              block.images * block.rows * s.Q, columns, width, to);
+    const std::int64_t first = Product::terms * block.image;
+    Product::pack_images(dy + first * image + block.row * s.Q * s.K + channel, image, s.N - first,
+                         block.images, s.K, block.rows * s.Q, columns, width, to);
   };
-  weight_gradient(context, s, dy, pack, x, dw, memory);
+  weight_gradient<Product>(context, s, dy, pack, x, dw, memory);
+}
+
+inline void conv2d_backward_weight(Context& context, const Conv2dShape& shape, const float* dy,
+                                   const float* x, float* dw, void* workspace) {
+  correlate_weight<Float32>(context, shape, dy, x, dw, workspace);
+}
+
+template <class Product>
+inline std::size_t correlation_workspace(const Conv2dShape& shape, Pass pass, int threads) {
+  if (pass == Pass::backward_weight)
+    return make_weight_gradient<Product>(shape, threads, nullptr).bytes;
+  return make_correlation<Product>(shape, pass == Pass::forward, threads, nullptr).bytes;
 }
 
 inline std::size_t conv2d_workspace(const Conv2dShape& shape, Pass pass, int threads) {
-  if (pass == Pass::backward_weight) return make_weight_gradient(shape, threads, nullptr).bytes;
-  return make_correlation(shape, pass == Pass::forward, threads, nullptr).bytes;
+  return correlation_workspace<Float32>(shape, pass, threads);
 }
 
 }  // namespace convlet::CONVLET_ISA

@@ -66,12 +66,13 @@ inline void conv2d_pool(Context& context, const Conv2dPoolShape& s, const float*
                         const float* bias, Activation activation, float* y, std::uint8_t* choice,
                         void* memory) {
   if (s.conv.N == 0) return;
-  const Correlation k = make_correlation(s.conv, true, context.threads(), memory, s.pool.R);
-  pack_weights(context, s.conv, k, w);
+  const Correlation k =
+      make_correlation<Float32>(s.conv, true, context.threads(), memory, s.pool.R);
+  pack_weights<Float32>(context, s.conv, k, w);
   for_each_region(
       context, k, nullptr,
-      [&](const Block& block, float* copy) { return images_of(k, block, x, copy); },
-      weighted_sums(s.conv, k, bias, Activation::none),
+      [&](const Block& block, float* copy) { return images_of<Float32>(k, block, x, copy); },
+      weighted_sums<Float32>(s.conv, k, bias, Activation::none),
       [&](const Block& block, const float* z, std::int64_t first_panel, std::int64_t last_panel) {
         pool_block(s, block, z, first_panel * kPanel, smaller(last_panel * kPanel, s.conv.K),
                    activation == Activation::relu, y, choice);
@@ -152,13 +153,14 @@ inline void conv2d_pool_backward_input(Context& context, const Conv2dPoolShape& 
                                        const std::uint8_t* choice, const float* w, float* dx,
                                        void* memory) {
   if (s.conv.N == 0) return;
-  const Correlation k = make_correlation(s.conv, false, context.threads(), memory, s.pool.R);
+  const Correlation k =
+      make_correlation<Float32>(s.conv, false, context.threads(), memory, s.pool.R);
   const PooledGradient dz = {s.pool, dy, choice};
-  pack_weights(context, s.conv, k, w);
+  pack_weights<Float32>(context, s.conv, k, w);
   for_each_region(
       context, k, dx,
       [&](const Block& block, float* copy) { return gradient_of(k, block, dz, copy); },
-      weighted_sums(s.conv, k, nullptr, Activation::none),
+      weighted_sums<Float32>(s.conv, k, nullptr, Activation::none),
       [](const Block&, const float*, std::int64_t, std::int64_t) {});
 }
 
@@ -171,7 +173,7 @@ inline void conv2d_pool_backward_weight(Context& context, const Conv2dPoolShape&
       dz.row(block.image + i / block.rows, block.row + i % block.rows, 0, s.conv.Q, channel,
              columns, width, to);
   };
-  weight_gradient(context, s.conv, nullptr, pack, x, dw, memory);
+  weight_gradient<Float32>(context, s.conv, nullptr, pack, x, dw, memory);
 }
 
 inline void conv2d_pool_backward_bias(Context& context, const Conv2dPoolShape& s, const float* dy,
@@ -185,8 +187,9 @@ inline void conv2d_pool_backward_bias(Context& context, const Conv2dPoolShape& s
 }
 
 inline std::size_t conv2d_pool_workspace(const Conv2dPoolShape& s, Pass pass, int threads) {
-  if (pass == Pass::backward_weight) return make_weight_gradient(s.conv, threads, nullptr).bytes;
-  return make_correlation(s.conv, pass == Pass::forward, threads, nullptr, s.pool.R).bytes;
+  if (pass == Pass::backward_weight)
+    return make_weight_gradient<Float32>(s.conv, threads, nullptr).bytes;
+  return make_correlation<Float32>(s.conv, pass == Pass::forward, threads, nullptr, s.pool.R).bytes;
 }
 
 }  // namespace convlet::CONVLET_ISA

@@ -14,7 +14,8 @@
 // Along each axis neighbouring windows that meet the same taps form a band; a band of rows and one
 // of columns make a region. Taps that fall into the padding are left out at the border (trimmed),
 // which gives the border windows bands of their own; or, where those would be too thin for the
-// tiles, the source is copied with its padding and all windows meet all taps.
+// tiles, the source is copied with its padding and all windows meet all taps. A Product that
+// converts copies in any case; "channels" of the source are then its elements.
 namespace convlet::CONVLET_ISA {
 
 // Windows [begin, end) along an axis. They meet the taps tap, tap + tap_step, ... (in the order of
@@ -133,9 +134,10 @@ struct Correlation {
   std::int64_t pool_rows;
   std::int64_t block_results;  // per worker
 
-  std::int64_t groups, terms;  // terms: source channels of a group
-  Panels panels;               // result channels of a group
-  std::int64_t panel_chunks;   // into which a block's panels are cut when there are few blocks
+  std::int64_t source_channels;  // as values, however many elements hold them
+  std::int64_t groups, terms;    // terms: source channels of a group
+  Panels panels;                 // result channels of a group
+  std::int64_t panel_chunks;     // into which a block's panels are cut when there are few blocks
 
   // Depthwise only: a source channel meets `multiplier` result channels (forward), or the other way
   // round. Forward copies repeat channels; backward copies have a plane for each of them.
@@ -209,13 +211,15 @@ inline std::int64_t list_regions(Correlation& k, Run* runs) {
 
 // Lays out the work and its workspace; with no memory, only its size. pool_rows: 0, or those of the
 // windows of a conv2d_pool.
+template <class Product>
 inline Correlation make_correlation(const Conv2dShape& s, bool forward, int threads, void* memory,
                                     std::int64_t pool_rows = 0) {
   Correlation k = {};
   k.pool_rows = forward ? pool_rows : 0;
   k.h = make_axis(forward, s.H, s.P, s.R, s.stride_h, s.dilation_h, s.pad_top);
   k.w = make_axis(forward, s.W, s.Q, s.S, s.stride_w, s.dilation_w, s.pad_left);
-  const std::int64_t source_channels = forward ? s.C : s.K;
+  k.source_channels = forward ? s.C : s.K;
+  const std::int64_t source_channels = s.groups * Product::elements(k.source_channels / s.groups);
   k.result_channels = forward ? s.K : s.C;
   k.windows = {s.N,        k.h.source, k.w.source, source_channels, k.h.windows, k.w.windows,
                k.h.origin, k.w.origin, k.h.step,   k.w.step,        k.h.extent,  k.w.extent};
@@ -234,7 +238,7 @@ inline Correlation make_correlation(const Conv2dShape& s, bool forward, int thre
   const bool spread = k.depthwise && k.multiplier > 1;
   k.trimmed = !spread && worth_trimming(k.h, k.w, k.windows, results);
   const bool pooled_source = !forward && pool_rows > 0;
-  k.copied = spread || pooled_source || (k.windows.padded() && !k.trimmed);
+  k.copied = Product::converts || spread || pooled_source || (k.windows.padded() && !k.trimmed);
   k.pitch = source_pitch(k.windows);
   if (k.copied) {
     k.pitch = copy_pitch(k.windows, k.blocks, k.depthwise ? k.result_channels : source_channels);
@@ -288,9 +292,19 @@ inline void list_rows(const Correlation& k, const Block& block, Row* rows, std::
 
 // The first window of a block, in the source (it may start in the padding, where no tap reads) or
 // in a copy made here.
+template <class Product>
 inline const float* images_of(const Correlation& k, const Block& block, const float* source,
                               float* to) {
   const Windows& w = k.windows;
+  if constexpr (Product::converts) {
+    Windows values = w;
+    values.channels = k.source_channels;
+    copy_block(values, block, k.pitch, source, to,
+               [&](const float* from, float* at, std::int64_t pixels) {
+                 Product::convert(from, pixels, k.source_channels, at);
+               });
+    return to;
+  }
   if (!k.copied)
     return source +
            ((block.image * w.height + block.row * w.step_h + w.origin_h) * w.width + w.origin_w) *
@@ -362,13 +376,13 @@ inline void for_each_region(Context& context, const Correlation& k, float* resul
 }
 
 // The same from a source in memory, with nothing more to do to a block.
-template <class Compute>
+template <class Product, class Compute>
 inline void for_each_region(Context& context, const Correlation& k, const float* source,
                             float* result, Compute&& compute) {
   for_each_region(
       context, k, result,
-      [&](const Block& block, float* copy) { return images_of(k, block, source, copy); }, compute,
-      [](const Block&, const float*, std::int64_t, std::int64_t) {});
+      [&](const Block& block, float* copy) { return images_of<Product>(k, block, source, copy); },
+      compute, [](const Block&, const float*, std::int64_t, std::int64_t) {});
 }
 
 }  // namespace convlet::CONVLET_ISA

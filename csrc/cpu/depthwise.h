@@ -51,14 +51,15 @@ inline void depthwise(Context& context, const Correlation& k, const float* sourc
           k.weights[(tap * planes + j) * channels + c] = w[(tap * channels + c) * planes + j];
     w = k.weights;
   }
-  for_each_region(context, k, source, result,
-                  [&](const float* images, const Region& region, const Row* rows,
-                      std::int64_t row_count, std::int64_t, float* to) {
-                    for (std::int64_t i = 0; i < row_count; i += kDepthwiseRows)
-                      depthwise_tile_of<kDepthwiseRows>(
-                          smaller(kDepthwiseRows, row_count - i), images, rows + i, region.runs,
-                          region.run_count, w, channels, to, bias, activation);
-                  });
+  for_each_region<Float32>(context, k, source, result,
+                           [&](const float* images, const Region& region, const Row* rows,
+                               std::int64_t row_count, std::int64_t, float* to) {
+                             for (std::int64_t i = 0; i < row_count; i += kDepthwiseRows)
+                               depthwise_tile_of<kDepthwiseRows>(
+                                   smaller(kDepthwiseRows, row_count - i), images, rows + i,
+                                   region.runs, region.run_count, w, channels, to, bias,
+                                   activation);
+                           });
 }
 
 // Gradient with respect to the weights, over one block: rows are taps, terms are pixels.

@@ -5,7 +5,9 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 
@@ -13,6 +15,7 @@
 #include "core/error.h"
 #include "core/thread_pool.h"
 #include "cpu/table.h"
+#include "ops/kernels.h"
 #if defined(__x86_64__)
 #include <cpuid.h>
 #endif
@@ -51,22 +54,41 @@ std::uint64_t physical_memory() {
              : UINT64_MAX;
 }
 
+// The best of some runs of about 0.1 ms on one thread, in float operations per second.
+double product_rate(const Kernels& kernels, double best) {
+  auto start = std::chrono::steady_clock::now();
+  double operations = kernels.fma_peak(ThreadPool::instance().team(1), 1);
+  std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+  return std::max(best, operations / seconds.count());
+}
+
+// Whether a precision's products pay on this chip is measured: that it has the instructions does
+// not say how fast they are.
+std::string measured_gain(const Kernels& kernels) {
+  double here = 0, float32 = 0;
+  for (int run = 0; run < 20; ++run) {
+    here = product_rate(kernels, here);
+    float32 = product_rate(cpu::table(), float32);
+  }
+  char text[80];
+  std::snprintf(text, sizeof text, " (products at %.1f times the speed of float32)",
+                here / float32);
+  return text;
+}
+
 class CpuDevice final : public Device {
  public:
   std::string name() const override { return "cpu"; }
 
   std::string description(Precision precision) const override {
     int n = num_threads();
-    return concat(brand(), ", ", kernels(precision).name, ", ", n, n == 1 ? " thread" : " threads");
+    const Kernels& table = kernels(precision);
+    return concat(brand(), ", ", table.name,
+                  precision == Precision::float32 ? "" : measured_gain(table), ", ", n,
+                  n == 1 ? " thread" : " threads");
   }
 
-  const Kernels& kernels(Precision precision) const override {
-    if (precision == Precision::float32) return cpu::table();
-    const char* reason = precision == Precision::tf32 ? "it needs an NVIDIA GPU"
-                                                      : "this convlet has no such kernels";
-    value_error("precision \"", name_of(precision), "\" cannot be had on the CPU: ", reason,
-                "; use precision=\"float32\"");
-  }
+  const Kernels& kernels(Precision precision) const override { return cpu::table(precision); }
   Context& context() override { return ThreadPool::instance().team(num_threads()); }
 
   bool sees_host_memory() const override { return true; }

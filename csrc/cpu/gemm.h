@@ -9,10 +9,14 @@
 // and b the weights; in the gradient of the weights rows are the taps, terms are the pixels and b
 // is dy; in a dense layer terms are one run.
 //
+// A Product (product.h) says what an element of a and b holds and how two are multiplied.
+//
 // Each sum adds its terms one after the other with fma, whatever tile its row and column fall into:
 // the result does not depend on how rows and columns are cut. Long lists of terms are cut into
 // stretches, whose sums are added in c.
 namespace convlet::CONVLET_ISA {
+
+struct Float32;  // the usual Product
 
 struct Row {
   std::int64_t a, c;  // offsets, in floats
@@ -56,7 +60,7 @@ __attribute__((noinline)) inline void activate_rows(Activation activation, const
   }
 }
 
-template <int kRows, int kVectors>
+template <class Product, int kRows, int kVectors>
 __attribute__((noinline)) void tile(const float* a, const Row* rows, const Run* runs,
                                     std::int64_t run_count, const float* b, std::int64_t ldb,
                                     float* c, int columns, const Epilogue& epilogue) {
@@ -87,7 +91,8 @@ __attribute__((noinline)) void tile(const float* a, const Row* rows, const Run* 
       for (int i = 0; i < kRows; ++i) {
         V value = broadcast(p[i][t]);
         CONVLET_UNROLL
-        for (int j = 0; j < kVectors; ++j) sum[i][j] = fma(value, v[j], sum[i][j]);
+        for (int j = 0; j < kVectors; ++j)
+          sum[i][j] = Product::multiply_add(value, v[j], sum[i][j]);
       }
       row += ldb;
     }
@@ -116,18 +121,19 @@ __attribute__((noinline)) void tile(const float* a, const Row* rows, const Run* 
 }
 
 // The tile of `count` rows, kRows or fewer.
-template <int kRows, int kVectors>
+template <class Product, int kRows, int kVectors>
 inline void tile_of(int count, const float* a, const Row* rows, const Run* runs,
                     std::int64_t run_count, const float* b, std::int64_t ldb, float* c, int columns,
                     const Epilogue& epilogue) {
   if (count == kRows)
-    tile<kRows, kVectors>(a, rows, runs, run_count, b, ldb, c, columns, epilogue);
+    tile<Product, kRows, kVectors>(a, rows, runs, run_count, b, ldb, c, columns, epilogue);
   else if constexpr (kRows > 1)
-    tile_of<kRows - 1, kVectors>(count, a, rows, runs, run_count, b, ldb, c, columns, epilogue);
+    tile_of<Product, kRows - 1, kVectors>(count, a, rows, runs, run_count, b, ldb, c, columns,
+                                          epilogue);
 }
 
 // Any number of rows, in tiles of nearly equal height.
-template <int kVectors>
+template <class Product, int kVectors>
 inline void multiply_panel(const float* a, const Row* rows, std::int64_t row_count, const Run* runs,
                            std::int64_t run_count, const float* b, std::int64_t ldb, float* c,
                            int columns, const Epilogue& epilogue) {
@@ -135,7 +141,8 @@ inline void multiply_panel(const float* a, const Row* rows, std::int64_t row_cou
   std::int64_t tiles = ceil_div(row_count, kRows);
   for (std::int64_t t = 0; t < tiles; ++t) {
     int count = static_cast<int>(row_count / tiles + (t < row_count % tiles));
-    tile_of<kRows, kVectors>(count, a, rows, runs, run_count, b, ldb, c, columns, epilogue);
+    tile_of<Product, kRows, kVectors>(count, a, rows, runs, run_count, b, ldb, c, columns,
+                                      epilogue);
     rows += count;
   }
 }
@@ -146,19 +153,24 @@ inline int vectors_of(int columns) {
 }
 
 // All rows times one panel: `columns` <= kPanel, and each row of b readable for whole vectors.
+template <class Product = Float32>
 inline void multiply(const float* a, const Row* rows, std::int64_t row_count, const Run* runs,
                      std::int64_t run_count, const float* b, std::int64_t ldb, float* c,
                      int columns, const Epilogue& epilogue) {
   switch (vectors_of(columns)) {
     case 1:
-      return multiply_panel<1>(a, rows, row_count, runs, run_count, b, ldb, c, columns, epilogue);
+      return multiply_panel<Product, 1>(a, rows, row_count, runs, run_count, b, ldb, c, columns,
+                                        epilogue);
     case 2:
-      return multiply_panel<2>(a, rows, row_count, runs, run_count, b, ldb, c, columns, epilogue);
+      return multiply_panel<Product, 2>(a, rows, row_count, runs, run_count, b, ldb, c, columns,
+                                        epilogue);
 #if CONVLET_ISA_LEVEL == 2 || defined(__aarch64__)
     case 3:
-      return multiply_panel<3>(a, rows, row_count, runs, run_count, b, ldb, c, columns, epilogue);
+      return multiply_panel<Product, 3>(a, rows, row_count, runs, run_count, b, ldb, c, columns,
+                                        epilogue);
     case 4:
-      return multiply_panel<4>(a, rows, row_count, runs, run_count, b, ldb, c, columns, epilogue);
+      return multiply_panel<Product, 4>(a, rows, row_count, runs, run_count, b, ldb, c, columns,
+                                        epilogue);
 #endif
   }
 }

@@ -3,16 +3,29 @@
 #include <string>
 #include <vector>
 
+#include "core/device.h"
 #include "ops/kernels.h"
+
+// Whether the compiler knows the instructions of AVX512-BF16.
+#if defined(__x86_64__) && (defined(__clang__) ? __clang_major__ >= 9 : __GNUC__ >= 10)
+#define CONVLET_AVX512_BF16
+#endif
 
 namespace convlet::cpu {
 
 const Kernels& table_baseline();
+const Kernels& table_baseline_emulated_bfloat16();
 #if defined(__x86_64__)
 const Kernels& table_avx2();
+const Kernels& table_avx2_emulated_bfloat16();
 const Kernels& table_avx512();
+const Kernels& table_avx512_emulated_bfloat16();
 #elif defined(__aarch64__)
 const Kernels& table_neon();
+const Kernels& table_neon_emulated_bfloat16();
+#endif
+#if defined(CONVLET_AVX512_BF16)
+const Kernels& table_avx512bf16();
 #endif
 
 // The names of the tables that this machine can run, slowest first.
@@ -28,5 +41,13 @@ void set_table(const std::string& name);
 
 // The same for a table that is not of this build; it must stay where it is.
 void use_table(const Kernels& table);
+// The table for a precision: table() for float32. That for bfloat16 needs AVX512-BF16 and that
+// table() is the one for AVX-512, unless emulation was asked for: then it is slow and serves to
+// study the effect of rounding, on any machine. ValueError with the reason and the fix.
+const Kernels& table(Precision precision);
+
+// "native" or "emulated": where bfloat16 comes from; at first what CONVLET_BFLOAT16 says, else
+// native.
+void set_bfloat16(const std::string& source);
 
 }  // namespace convlet::cpu

@@ -24,6 +24,9 @@ namespace convlet::cpu {
 const Kernels& table_avx2() {
   return avx2::kTable;
 }
+const Kernels& table_avx2_emulated_bfloat16() {
+  return avx2::kEmulatedBfloat16Table;
+}
 
 }  // namespace convlet::cpu
 #endif  // __x86_64__

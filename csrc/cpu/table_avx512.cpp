@@ -34,6 +34,9 @@ namespace convlet::cpu {
 const Kernels& table_avx512() {
   return avx512::kTable;
 }
+const Kernels& table_avx512_emulated_bfloat16() {
+  return avx512::kEmulatedBfloat16Table;
+}
 
 }  // namespace convlet::cpu
 #endif  // __x86_64__

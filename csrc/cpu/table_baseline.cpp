@@ -10,5 +10,8 @@ namespace convlet::cpu {
 const Kernels& table_baseline() {
   return baseline::kTable;
 }
+const Kernels& table_baseline_emulated_bfloat16() {
+  return baseline::kEmulatedBfloat16Table;
+}
 
 }  // namespace convlet::cpu

@@ -14,6 +14,9 @@ namespace convlet::cpu {
 const Kernels& table_neon() {
   return neon::kTable;
 }
+const Kernels& table_neon_emulated_bfloat16() {
+  return neon::kEmulatedBfloat16Table;
+}
 
 }  // namespace convlet::cpu
 #endif  // __aarch64__

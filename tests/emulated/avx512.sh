@@ -4,9 +4,17 @@
 # about ten minutes. On Debian 12:
 #   apt-get install bochs bochsbios vgabios isolinux syslinux-common xorriso busybox-static cpio
 #   apt-get download linux-image-VERSION-cloud-amd64 && dpkg -x linux-image-*.deb unpacked
-# Usage: tests/emulated/avx512.sh PYTHON KERNEL      (KERNEL: the unpacked boot/vmlinuz-VERSION)
+# Usage: tests/emulated/avx512.sh PYTHON KERNEL [ISA]      (KERNEL: the unpacked boot/vmlinuz-VERSION)
+# ISA is avx512 or avx512bf16; for the latter, and Bochs 3.0 as in Debian 13, BOCHS names the program and
+# BOCHS_SHARE the folder with its BIOS where these are not the installed ones.
 set -euo pipefail
-python=$1 kernel=$2
+python=$1 kernel=$2 isa=${3:-avx512}
+case $isa in
+  avx512) model=corei7_skylake_x ;;
+  avx512bf16) model=sapphire_rapids ;;
+  *) echo "expected avx512 or avx512bf16, got $isa" >&2; exit 2 ;;
+esac
+bochs=${BOCHS:-bochs-bin} share=${BOCHS_SHARE:-/usr/share/bochs}
 here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -39,7 +47,7 @@ cat >"$root/init" <<END
 /bin/busybox mount -t proc none /proc
 /bin/busybox mount -t devtmpfs none /dev
 export PYTHONHOME=$prefix PYTHONPATH=/packages PYTHONDONTWRITEBYTECODE=1 OPENBLAS_NUM_THREADS=1
-LD_LIBRARY_PATH=$prefix/lib $prefix/bin/python -S /bin/isa_cases.py avx512 >/dev/ttyS0 2>&1
+LD_LIBRARY_PATH=$prefix/lib $prefix/bin/python -S /bin/isa_cases.py $isa >/dev/ttyS0 2>&1
 /bin/busybox sleep 3
 /bin/busybox poweroff -f
 END
@@ -59,10 +67,10 @@ xorriso -as mkisofs -quiet -o "$work/disc.iso" -b isolinux/isolinux.bin -c isoli
   -no-emul-boot -boot-load-size 4 -boot-info-table "$work/iso" 2>/dev/null
 
 cat >"$work/machine" <<END
-cpu: model=corei7_skylake_x, ips=200000000
+cpu: model=$model, ips=200000000
 memory: guest=1536, host=1536
-romimage: file=/usr/share/bochs/BIOS-bochs-latest
-vgaromimage: file=/usr/share/bochs/VGABIOS-lgpl-latest
+romimage: file=$share/BIOS-bochs-latest
+vgaromimage: file=$share/VGABIOS-lgpl-latest
 boot: cdrom
 ata0-master: type=cdrom, path=$work/disc.iso, status=inserted
 com1: enabled=1, mode=file, dev=$work/serial
@@ -74,6 +82,6 @@ panic: action=fatal
 END
 echo continue >"$work/commands"
 # Debian's Bochs has a debugger, which reads commands and wants its input to stay open.
-bochs-bin -q -f "$work/machine" -rc "$work/commands" < <(sleep 3600) >"$work/output" 2>&1 || true
+$bochs -q -f "$work/machine" -rc "$work/commands" < <(sleep 3600) >"$work/output" 2>&1 || true
 cat "$work/serial"
-grep -q "avx512 agrees with baseline" "$work/serial"
+grep -q "$isa agrees with baseline" "$work/serial"

@@ -23,12 +23,20 @@ def run(options: Namespace) -> None:
         f"instructions {_core.isa()}; this CPU can run {', '.join(_core.supported_isas())}"
         f" ({_setting('CONVLET_ISA')})"
     )
+    print(f"bfloat16     {_bfloat16()}")
     print(f"threads      {_core.num_threads()} ({_thread_limits()})")
     try:
         print(f"CUDA         {_core.device_description('cuda')}")
     except (ValueError, RuntimeError) as reason:
         print(f"CUDA         no: {str(reason).rpartition(': ')[2]}")
     print(f"self-check   {_self_check()}")
+
+
+def _bfloat16() -> str:
+    try:
+        return _core.device_description("cpu", "bfloat16")
+    except ValueError as reason:
+        return f"no: {reason}"
 
 
 def _setting(name: str) -> str:
