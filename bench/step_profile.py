@@ -35,7 +35,7 @@ def flops_of_layers(model):
 
 def profile(network, batch, seconds):
     """([(phase, kernel, layer, seconds, flops)], seconds of a whole step)"""
-    model = ours._model(network, networks.weights(network))
+    model = ours.model_of(network, networks.weights(network))
     images, labels = networks.batch(network, batch)
     for _ in range(3):
         model.train_on_batch(images, labels)

@@ -21,6 +21,7 @@ FILES = (
     "batch_norm_fusion",
     "branches",
     "broadcast",
+    "capture",
     "conv2d",
     "dense",
     "dropout",

@@ -1,5 +1,6 @@
 """Graph, State and Plan as the compiled module gives them: bad arguments and shared use."""
 
+import re
 import sys
 import threading
 
@@ -124,8 +125,16 @@ class TestState:
     def test_device(self, graph):
         with pytest.raises(ValueError, match='State: expected device .* got "tpu"'):
             _core.State(graph, "tpu")
-        with pytest.raises(ValueError, match="State: .*built without CUDA"):
-            _core.State(graph, "cuda")
+
+    def test_cuda_without_a_gpu(self, graph):
+        try:
+            _core.device_description("cuda")
+        except ValueError as error:
+            reason = str(error).partition(": ")[2]
+            with pytest.raises(ValueError, match=f"State: {re.escape(reason)}"):
+                _core.State(graph, "cuda")
+        else:
+            assert _core.State(graph, "cuda").get(0).dtype == np.float32
 
     def test_updates(self, state):
         state.updates = 5

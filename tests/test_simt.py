@@ -5,6 +5,7 @@ import ctypes
 import numpy as np
 import pytest
 
+from simt import fragments
 from simt.library import HERE, Emulator, build
 
 # (kernel, bug): what is wrong.
@@ -162,3 +163,20 @@ def test_fragments(emulator):
     np.testing.assert_array_equal(plain, (low | high.astype(np.uint32) << 16).T)
     low, high = matrices[:, 2 * t, g], matrices[:, 2 * t + 1, g]
     np.testing.assert_array_equal(transposed, (low | high.astype(np.uint32) << 16).T)
+
+
+def test_fragments_are_those_of_hardware(emulator):
+    """Every file that fragments.py has written on a GPU; sums of products may be rounded in another
+    order there."""
+    emulator.options()
+    given = fragments.inputs()
+    ours = fragments.run(emulator.library, given)
+    assert emulator.findings() == ""
+    assert all(np.isfinite(ours[name]).all() for name in ("bf16", "tf32"))
+    for path in HERE.glob("fragments*.npz"):
+        recorded = np.load(path)
+        for name, values in given.items():
+            np.testing.assert_array_equal(recorded[name], values)
+        for name, values in ours.items():
+            limit = 1e-5 if values.dtype == np.float32 else 0
+            np.testing.assert_allclose(recorded[name], values, rtol=limit, atol=limit)

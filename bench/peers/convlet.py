@@ -41,7 +41,8 @@ def _build(steps, x):
     return x
 
 
-def _model(network, weights):
+def model_of(network, weights, **options):
+    """The network with these weights; options of compile."""
     image = Input(network.input_shape)
     model = Model(image, _build(network.steps, image))
     optimizer = (
@@ -49,7 +50,7 @@ def _model(network, weights):
         if network.optimizer == "adam"
         else optimizers.SGD(network.learning_rate, momentum=0.9)
     )
-    model.compile(optimizer, losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.compile(optimizer, losses.SparseCategoricalCrossentropy(from_logits=True), **options)
     # In the order of the calls, which is the order of the description.
     arrays = iter(weights)
     seen = set()
@@ -63,10 +64,10 @@ def _model(network, weights):
 
 
 def train(setting, network, weights, images, labels):
-    model = _model(network, weights)
+    model = model_of(network, weights)
     return lambda: float(model.train_on_batch(images, labels))
 
 
 def infer(setting, network, weights, images):
-    model = _model(network, weights)
+    model = model_of(network, weights)
     return lambda: model.predict_on_batch(images)

@@ -65,8 +65,11 @@ void bind_device(py::module_& module) {
   module.def("set_isa", cpu::set_table, arg("name"));
   module.def(
       "set_op_device",
-      [](const std::string& device) { set_op_device(device_named("set_op_device", device)); },
-      arg("device"), "The device that functional ops run on, for tests");
+      [](const std::string& device, std::optional<std::uintptr_t> stream) {
+        set_op_device(device_named("set_op_device", device), stream);
+      },
+      arg("device"), arg("stream") = py::none(),
+      "The device, and a stream of another library, that functional ops of this thread run on");
   module.def("op_device", [] { return op_device().name(); });
   module.def("set_bfloat16", cpu::set_bfloat16, arg("source"));
   module.def(

@@ -1,6 +1,7 @@
 #include "bind/run.h"
 
 #include <atomic>
+#include <optional>
 #include <vector>
 
 namespace convlet::bind {
@@ -11,7 +12,8 @@ constexpr std::size_t kKept = std::size_t{64} << 20;
 
 thread_local DeviceMemory kept;
 
-std::atomic<Device*> chosen{nullptr};
+thread_local Device* chosen = nullptr;
+thread_local std::optional<std::uintptr_t> chosen_stream;
 
 struct CopyBack {
   std::weak_ptr<void> memory;
@@ -25,12 +27,16 @@ std::atomic<Precision> precision_of_ops{Precision::float32};
 }  // namespace
 
 Device& op_device() {
-  Device* device = chosen.load(std::memory_order_acquire);
-  return device ? *device : cpu_device();
+  return chosen ? *chosen : cpu_device();
 }
 
-void set_op_device(Device& device) {
-  chosen.store(&device, std::memory_order_release);
+Context& op_context() {
+  return chosen_stream ? op_device().context_of_stream(*chosen_stream) : op_device().context();
+}
+
+void set_op_device(Device& device, std::optional<std::uintptr_t> stream) {
+  chosen = &device;
+  chosen_stream = stream;
 }
 
 std::shared_ptr<void> visible_memory(std::size_t bytes) {
@@ -41,6 +47,7 @@ std::shared_ptr<void> visible_memory(std::size_t bytes) {
 }
 
 std::shared_ptr<void> staged(const void* host, std::size_t bytes) {
+  if (op_device().sees(host)) return nullptr;
   std::shared_ptr<void> memory = visible_memory(bytes);
   if (memory) op_device().write(memory.get(), host, bytes);
   return memory;

@@ -3,6 +3,7 @@
 #pragma once
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "bind/gil.h"
@@ -11,14 +12,16 @@
 
 namespace convlet::bind {
 
-// The device that functional ops run on: the CPU, unless a test has chosen another. There the
-// arrays that an op reads are copied into memory that the device sees, and new arrays lie in it.
+// The device that functional ops of this thread run on: the CPU, unless another was chosen. There
+// arrays that the device does not see are copied into memory that it sees, and new arrays lie in
+// it. With a stream, kernels follow what another library has put into it.
 Device& op_device();
-void set_op_device(Device& device);
+Context& op_context();
+void set_op_device(Device& device, std::optional<std::uintptr_t> stream);
 
 // Memory of op_device() that the host sees too; null where that is the CPU, which sees all memory.
 std::shared_ptr<void> visible_memory(std::size_t bytes);
-// The same, holding a copy of the host's.
+// The same, holding a copy of the host's; null too where the device sees that.
 std::shared_ptr<void> staged(const void* host, std::size_t bytes);
 // When the next op of this thread has run, while the memory lives, it is copied to the host's.
 void copy_back(const std::shared_ptr<void>& memory, void* host, std::size_t bytes);
@@ -83,7 +86,7 @@ template <class Kernel>
 void run(Kernel&& kernel) {
   ReleasedGil unlocked;
   Device& device = op_device();
-  Context& context = device.context();
+  Context& context = op_context();
   kernel(device.kernels(op_precision()), context);
   context.wait();
   finish_copies();
@@ -95,7 +98,7 @@ void run(Bytes&& bytes, Kernel&& kernel) {
   ReleasedGil unlocked;
   Device& device = op_device();
   const Kernels& kernels = device.kernels(op_precision());
-  Context& context = device.context();
+  Context& context = op_context();
   Workspace workspace(device, bytes(kernels, context.threads()));
   kernel(kernels, context, workspace);
   context.wait();

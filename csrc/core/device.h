@@ -1,6 +1,9 @@
 // The abstract Device: memory, a context to run kernels in, and its table of kernels.
 #pragma once
 #include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
 #include <string>
 #include <utility>
 
@@ -18,6 +21,13 @@ enum class Precision { float32, tf32, bfloat16 };
 const char* name_of(Precision precision);
 // ValueError that lists the names, unless `name` is one of them.
 Precision precision_named(const char* what, const std::string& name);
+
+// Kernel calls that can be made again at the price of one: on a GPU a captured graph.
+class Recording {
+ public:
+  virtual ~Recording() = default;
+  virtual void replay() = 0;
+};
 
 class Device {
  public:
@@ -43,6 +53,23 @@ class Device {
   virtual void write(void* memory, const void* host, std::size_t bytes) = 0;
   virtual void read(const void* memory, void* host, std::size_t bytes) = 0;
   virtual void clear(void* memory, std::size_t bytes) = 0;
+
+  // What calls() launches in context(), recorded and not run; null where this device does not
+  // record. calls() may launch and clear, nothing else. `name` is for people who look at it.
+  virtual std::unique_ptr<Recording> record(const std::string& name,
+                                            const std::function<void()>& calls) {
+    (void)name, (void)calls;
+    return nullptr;
+  }
+
+  // Whether p points into memory that this device's kernels can use.
+  virtual bool sees(const void* p) const = 0;
+  // A context for kernels that follow what another library has put into its stream; for the calling
+  // thread, until its next call.
+  virtual Context& context_of_stream(std::uintptr_t stream) {
+    (void)stream;
+    return context();
+  }
 };
 
 // Owned memory of a device, released at the end of its scope.

@@ -92,6 +92,7 @@ class CpuDevice final : public Device {
   Context& context() override { return ThreadPool::instance().team(num_threads()); }
 
   bool sees_host_memory() const override { return true; }
+  bool sees(const void*) const override { return true; }
 
   void* allocate(std::size_t bytes) override {
     bool large = bytes >= kHugePage;

@@ -1,6 +1,8 @@
 #include <algorithm>
+#include <optional>
 
 #include "core/error.h"
+#include "cuda/capture.h"
 #include "cuda/context.h"
 #include "cuda/device.h"
 #include "cuda/table.h"
@@ -27,6 +29,22 @@ class CudaDevice final : public Device {
   const Kernels& kernels(Precision precision) const override { return table(precision); }
   Context& context() override { return context_; }
   bool sees_host_memory() const override { return false; }
+
+  bool sees(const void* p) const override {
+    cudaPointerAttributes attributes{};
+    if (cudaPointerGetAttributes(&attributes, p) != cudaSuccess) cudaGetLastError();
+    return attributes.type == cudaMemoryTypeDevice || attributes.type == cudaMemoryTypeManaged;
+  }
+
+  Context& context_of_stream(std::uintptr_t stream) override {
+    thread_local std::optional<CudaContext> context;
+    return context.emplace(reinterpret_cast<cudaStream_t>(stream), properties_.multiProcessorCount);
+  }
+
+  std::unique_ptr<Recording> record(const std::string& name,
+                                    const std::function<void()>& calls) override {
+    return capture(context_.stream(), name, calls);
+  }
 
   void* allocate(std::size_t bytes) override {
     void* memory = nullptr;

@@ -13,10 +13,18 @@
 namespace convlet {
 namespace {
 
+// A part of the steps that has run before, and, once it runs again on a device that records, its
+// recording.
+struct Part {
+  std::size_t first, end;
+  std::unique_ptr<Recording> recording;
+};
+
 // Steps bound to the memory for one number of rows.
 struct Bound {
   std::int64_t n;
   std::vector<Run> steps;
+  std::vector<Part> parts;
 };
 
 // Bound step lists that are kept: the full batch, the last partial ones of training and validation
@@ -75,9 +83,10 @@ struct Plan::Implementation {
   void refresh();
   bool measure_workspace(std::int64_t n);
   void place_memory();
-  const Bound& bind(std::int64_t n);
+  Bound& bind(std::int64_t n);
   void load(const Batch& batch);
-  void run_steps(const Bound& steps, std::size_t first, std::size_t end);
+  void run_steps(Bound& steps, std::size_t first, std::size_t end);
+  void time_steps(const Bound& steps, std::size_t first, std::size_t end);
   void load_rows(const Batch& batch, const Tensor& data, const Shape& sample, float* to);
   void write_numbers(double learning_rate);
   std::vector<double> run(const Batch& batch, double learning_rate);
@@ -159,11 +168,11 @@ void Plan::Implementation::place_memory() {
   state_version = state.version();
 }
 
-const Bound& Plan::Implementation::bind(std::int64_t n) {
-  for (const Bound& b : bound)
+Bound& Plan::Implementation::bind(std::int64_t n) {
+  for (Bound& b : bound)
     if (b.n == n) return b;
   if (measure_workspace(n)) place_memory();  // a kernel may cut fewer rows into more parts
-  Bound fresh{n, {}};
+  Bound fresh{n, {}, {}};
   for (std::size_t s = 0; s < program.steps.size(); ++s) {
     int block = placement.workspace_of_step[s];
     void* space = block < 0 ? nullptr : arena.data() + placement.blocks[block].offset;
@@ -266,11 +275,29 @@ double Plan::Implementation::total(const std::vector<double>& losses) const {
   return sum;
 }
 
-void Plan::Implementation::run_steps(const Bound& steps, std::size_t first, std::size_t end) {
-  if (!timed) {
+// The first time one by one, which also shows that they work; then recorded, where the device
+// does that, and from then on replayed.
+void Plan::Implementation::run_steps(Bound& steps, std::size_t first, std::size_t end) {
+  if (first == end) return;
+  if (timed) return time_steps(steps, first, end);
+  auto run = [&] {
     for (std::size_t s = first; s < end; ++s) steps.steps[s](*context);
+  };
+  auto part = std::find_if(steps.parts.begin(), steps.parts.end(),
+                           [&](const Part& p) { return p.first == first && p.end == end; });
+  if (part == steps.parts.end()) {
+    run();
+    steps.parts.push_back({first, end, nullptr});
     return;
   }
+  if (!part->recording) part->recording = device.record(program.steps[first].phase, run);
+  if (part->recording)
+    part->recording->replay();
+  else
+    run();
+}
+
+void Plan::Implementation::time_steps(const Bound& steps, std::size_t first, std::size_t end) {
   using Clock = std::chrono::steady_clock;
   for (std::size_t s = first; s < end; ++s) {
     const Clock::time_point start = Clock::now();
@@ -287,13 +314,13 @@ std::vector<double> Plan::Implementation::run(const Batch& batch, double learnin
     value_error("plan: expected a finite learning rate of at least 0, got ", learning_rate);
   refresh();
   check_batch(graph, program, options.batch, batch);
-  const Bound& steps = bind(batch.n);
+  Bound& steps = bind(batch.n);
   load(batch);
   last_n = batch.n;
   write_numbers(learning_rate);
-  const std::size_t first = prepared == state.changes() ? program.prepare_steps : 0;
+  if (prepared != state.changes()) run_steps(steps, 0, program.prepare_steps);
   prepared = state.changes();
-  run_steps(steps, first, program.forward_steps);
+  run_steps(steps, program.prepare_steps, program.forward_steps);
   if (options.mode == Mode::predict) return {};
 
   std::vector<double> losses, results;

@@ -367,6 +367,10 @@ cudaError_t cudaHostAlloc(void** memory, std::size_t bytes, unsigned) {
   *memory = std::aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
   return *memory ? cudaSuccess : note(cudaErrorMemoryAllocation);
 }
+cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void* p) {
+  attributes->type = in_device_range(p) ? cudaMemoryTypeDevice : cudaMemoryTypeUnregistered;
+  return cudaSuccess;
+}
 cudaError_t cudaFreeHost(void* memory) {
   std::free(memory);
   return cudaSuccess;

@@ -9,7 +9,7 @@ from argparse import Namespace
 
 import numpy as np
 
-from convlet import __version__, _core, ops
+from convlet import __version__, _core, devices, ops
 
 
 def run(options: Namespace) -> None:
@@ -25,10 +25,7 @@ def run(options: Namespace) -> None:
     )
     print(f"bfloat16     {_bfloat16()}")
     print(f"threads      {_core.num_threads()} ({_thread_limits()})")
-    try:
-        print(f"CUDA         {_core.device_description('cuda')}")
-    except (ValueError, RuntimeError) as reason:
-        print(f"CUDA         no: {str(reason).rpartition(': ')[2]}")
+    _cuda(options.selftest)
     print(f"self-check   {_self_check()}")
 
 
@@ -37,6 +34,25 @@ def _bfloat16() -> str:
         return _core.device_description("cpu", "bfloat16")
     except ValueError as reason:
         return f"no: {reason}"
+
+
+def _cuda(selftest: bool) -> None:
+    """What there is of CUDA, and whether device='cuda' uses it; with `selftest`, what its kernels
+    compute here."""
+    try:
+        description = _core.device_description("cuda")
+    except (ValueError, RuntimeError) as error:
+        print(f"CUDA         no: {str(error).partition(': ')[2]}")
+        return
+    print(f"CUDA         {description}")
+    if selftest:
+        failed = devices.verdict(description, again=True)
+        for line in failed:
+            print(f"             wrong: {line}")
+        print(f"self-test    {'failed' if failed else 'every family of kernels agrees'} on cuda")
+    ran = ", ".join(sorted(devices.PROVEN)) or "none yet: only in the emulator"
+    print(f"hardware     kernels have run on {ran}")
+    print(f"device=cuda  {devices.why_not_cuda() or 'is used'}")
 
 
 def _setting(name: str) -> str:

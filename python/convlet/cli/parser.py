@@ -155,7 +155,14 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "images", metavar="IMAGE", nargs="+", help="image files, folders of them, or a data set"
     )
 
-    _command(commands, "doctor", "show what convlet found on this machine, and check a kernel")
+    doctor = _command(
+        commands, "doctor", "show what convlet found on this machine, and check a kernel"
+    )
+    doctor.add_argument(
+        "--selftest",
+        action="store_true",
+        help="run each family of CUDA kernels on small problems against the CPU, now",
+    )
     return parser.parse_args(arguments)
 
 

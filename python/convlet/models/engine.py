@@ -181,32 +181,6 @@ class Engine:
                     self.state.set_slot(i, parameter.id, values[f"{slot}/{parameter.name}"])
 
 
-def resolve_device(device: Any) -> str:
-    """The device for "auto", "cpu" or "cuda"; ValueError with the reason and the fix when it cannot
-    be had.
-
-    Where tests have chosen a device for functional ops ("simt"), "auto" is that one, and it can be
-    named.
-    """
-    chosen = _core.op_device()
-    if chosen != "cpu" and device in ("auto", chosen):
-        return chosen
-    if device not in ("auto", "cpu", "cuda"):
-        raise ValueError(f"compile: device: expected 'auto', 'cpu' or 'cuda', got {device!r}")
-    if device == "cpu":
-        return "cpu"
-    try:
-        _core.device_description("cuda")
-    except (ValueError, RuntimeError) as error:
-        if device == "cuda":
-            reason = str(error).rpartition(": ")[2]
-            raise ValueError(
-                f"compile: device: 'cuda' cannot be used: {reason}; use device='cpu' or 'auto'"
-            ) from None
-        return "cpu"
-    return "cuda"
-
-
 def resolve_precision(precision: Any, device: str) -> str:
     """The precision, when the device has it; else ValueError with the reason and the fix."""
     if precision not in ("float32", "tf32", "bfloat16"):

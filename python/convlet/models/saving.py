@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convlet import _core, losses, metrics, optimizers
+from convlet.devices import resolve_device
 from convlet.models.architecture import describe, rebuild
 from convlet.models.compilation import OutputMetric
-from convlet.models.engine import resolve_device
 from convlet.models.lowering import Parameter
 from convlet.models.model import Model
 

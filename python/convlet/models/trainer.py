@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from convlet import _core
 from convlet.callbacks import Callback, CallbackList, History, TerminateOnNaN
+from convlet.devices import resolve_device
 from convlet.layers import arguments
 from convlet.models.batches import (
     ArrayBatches,
@@ -23,7 +24,7 @@ from convlet.models.compilation import Compilation
 from convlet.models.data import DataAdapter, Rows, Samples
 from convlet.models.datasets import is_dataset, matched, remember
 from convlet.models.display import EpochDisplay
-from convlet.models.engine import Engine, resolve_device, resolve_precision
+from convlet.models.engine import Engine, resolve_precision
 from convlet.models.meter import Meter
 from convlet.models.structure import pack
 from convlet.progress import is_terminal

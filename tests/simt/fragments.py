@@ -1,0 +1,57 @@
+"""What the tensor core instructions of csrc/cuda/ptx.cuh give for random fragments.
+
+    python tests/simt/fragments.py write tests/simt/fragments.npz
+
+on a machine with a GPU builds bugs.cu with nvcc and writes what the GPU gives. Where that file
+exists, tests/test_simt.py holds the emulator against it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+HERE = Path(__file__).resolve().parent
+OUTPUTS = {"bf16": np.float32, "tf32": np.float32, "rows": np.uint32, "columns": np.uint32}
+
+
+def inputs(seed: int = 0) -> dict[str, np.ndarray]:
+    """Fragments of normal numbers, and matrices of any bits, by lane."""
+    rng = np.random.default_rng(seed)
+    normal = [rng.standard_normal(n).astype(np.float32).view(np.uint32) for n in (128, 128, 64, 64)]
+    pack = [high & 0xFFFF0000 | low >> 16 for low, high in (normal[:2], normal[2:])]
+    return {
+        "a": pack[0],
+        "b": pack[1],
+        "c": rng.standard_normal(128).astype(np.float32),
+        "matrices": rng.integers(0, 1 << 16, 256).astype(np.uint16),
+    }
+
+
+def run(library: ctypes.CDLL, given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    results = {name: np.zeros(128, kind) for name, kind in OUTPUTS.items()}
+    arrays = [np.ascontiguousarray(a) for a in (*given.values(), *results.values())]
+    library.simt_fragments(*(ctypes.c_void_p(array.ctypes.data) for array in arrays))
+    return dict(zip(OUTPUTS, arrays[len(given) :], strict=True))
+
+
+def write(path: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        library = Path(folder) / "fragments.so"
+        sources = [HERE / "bugs.cu", HERE.parent.parent / "csrc" / "cuda" / "context.cu"]
+        flags = ["-std=c++17", "-arch=native", "-Xcompiler=-fPIC", "-shared"]
+        flags += ["--expt-relaxed-constexpr", f"-I{HERE.parent.parent / 'csrc'}"]
+        subprocess.run(["nvcc", *flags, *sources, "-o", library], check=True)
+        given = inputs()
+        np.savez(path, **given, **run(ctypes.CDLL(str(library)), given))
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3 or sys.argv[1] != "write":
+        sys.exit(__doc__)
+    write(sys.argv[2])
