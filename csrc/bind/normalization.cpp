@@ -22,8 +22,8 @@ Input optional_input(const char* op, const char* name, const py::object& value,
   return channel_input(op, name, value, channels);
 }
 
-// The memory of a moving average that the op changes, apart from the `others`.
-float* average_output(const char* op, const char* name, const py::object& value,
+// A moving average that the op changes, apart from the `others`.
+Output average_output(const char* op, const char* name, const py::object& value,
                       std::initializer_list<const Input*> others) {
   Output output = float_in_place(op, name, value);
   for (const Input* other : others)
@@ -31,7 +31,7 @@ float* average_output(const char* op, const char* name, const py::object& value,
                 other->array.nbytes()))
       value_error(op, ": expected ", name, " to be apart from ", other->name,
                   ", got arrays that share memory");
-  return output.data;
+  return output;
 }
 
 struct Statistics {
@@ -101,9 +101,9 @@ py::array batch_norm(const py::object& x_value, const py::object& gamma_value,
   } else if (!averages) {
     normalize_by_own(shape, inputs, momentum, nullptr, nullptr, y.data);
   } else {
-    float* new_mean = average_output(op, "mean", mean_value, {&x, &gamma, &beta});
-    float* new_var = average_output(op, "var", var_value, {&x, &gamma, &beta, &mean});
-    normalize_by_own(shape, inputs, momentum, new_mean, new_var, y.data);
+    const Output new_mean = average_output(op, "mean", mean_value, {&x, &gamma, &beta});
+    const Output new_var = average_output(op, "var", var_value, {&x, &gamma, &beta, &mean});
+    normalize_by_own(shape, inputs, momentum, new_mean.data, new_var.data, y.data);
   }
   return y.array;
 }
