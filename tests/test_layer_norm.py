@@ -41,7 +41,7 @@ def test_several_axes(shape, axes):
     check(floats(*shape), axes)
 
 
-@pytest.mark.parametrize(("shape", "axes"), [((5000, 64), 1), ((3, 70, 60, 5), 3)])
+@pytest.mark.parametrize(("shape", "axes"), [((5000, 64), 1), ((3, 70, 60, 5), 3), ((2, 5001), 1)])
 def test_many_parts_and_long_rows(shape, axes):
     check(floats(*shape) + 3, axes)
 

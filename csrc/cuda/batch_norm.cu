@@ -9,6 +9,8 @@ namespace convlet::cuda {
 
 // ---------------------------------------------------------------- statistics
 
+namespace {
+
 __global__ void __launch_bounds__(kMergeColumns* kMergeLines)
     merge_statistics_kernel(ChannelGrid g, const float* x, const double* sums, float* mean,
                             float* variance) {
@@ -33,6 +35,8 @@ __global__ void __launch_bounds__(kMergeColumns* kMergeLines)
   }
 }
 
+}  // namespace
+
 std::size_t channel_statistics_workspace(const RowsShape& s) {
   return static_cast<std::size_t>(channel_grid(1, s.N, s.C).sums()) * sizeof(double);
 }
@@ -52,6 +56,8 @@ void channel_statistics(Context& context, const RowsShape& s, const float* x, fl
 }
 
 // ---------------------------------------------------------------- forward
+
+namespace {
 
 // By channel: what x - mean is multiplied by, and beta.
 template <int kVector>
@@ -97,6 +103,8 @@ struct Normalise {
   }
 };
 
+}  // namespace
+
 std::size_t batch_norm_workspace(const BatchNormShape&) {
   return 0;
 }
@@ -113,6 +121,8 @@ void batch_norm(Context& context, const BatchNormShape& s, const BatchNormInputs
 }
 
 // ---------------------------------------------------------------- backward
+
+namespace {
 
 // g = dy * act' and x - mean of some channels of a row.
 template <int kVector>
@@ -217,6 +227,8 @@ struct SpreadGradients {
   }
 };
 
+}  // namespace
+
 std::size_t batch_norm_backward_workspace(const BatchNormShape& s) {
   return static_cast<std::size_t>(channel_grid(1, s.N, s.C).sums()) * sizeof(double) +
          static_cast<std::size_t>(2 * s.C) * sizeof(float);
@@ -252,6 +264,8 @@ void batch_norm_backward(Context& context, const BatchNormShape& s, const BatchN
 
 // ---------------------------------------------------------------- folding
 
+namespace {
+
 template <int kVector>
 struct FoldWeight {
   BatchNormInputs in;
@@ -284,6 +298,8 @@ struct FoldBias {
     folded[at] = fmaf(old - f.mean[0], f.factor[0], f.offset[0]);
   }
 };
+
+}  // namespace
 
 void fold_batch_norm(Context& context, const BatchNormShape& s, const BatchNormInputs& in,
                      const float* bias, float* weight, float* folded_bias, void*) {
