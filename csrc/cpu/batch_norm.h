@@ -18,17 +18,6 @@ inline int lanes_in(First lanes) {
   return lanes.n;
 }
 
-// f(c, count, lanes) for groups of `count` vectors of channels, 4 or 1, that start at c.
-template <class F>
-inline void for_channels(std::int64_t channels, F f) {
-  constexpr int kVectors = 4;
-  std::int64_t c = 0;
-  for (; c + kVectors * V::width <= channels; c += kVectors * V::width)
-    f(c, std::integral_constant<int, kVectors>(), All());
-  for_vectors(c, channels,
-              [&](std::int64_t i, auto lanes) { f(i, std::integral_constant<int, 1>(), lanes); });
-}
-
 // f(first row, last row, part) for every block of rows, in order within each part.
 template <class F>
 inline void for_blocks(Context& context, std::int64_t rows, std::int64_t channels, F f) {

@@ -6,35 +6,6 @@ namespace convlet::CONVLET_ISA {
 
 constexpr float kClosed = kNoChoice;
 
-// The maximum of a window, and which of its pixels it is.
-struct Choice {
-  V maximum, pixel;
-};
-
-template <class Count, class Lanes>
-inline Choice choose(const Grid<Count>& grid, const float* z, Lanes lanes) {
-  Choice choice = {broadcast(-__builtin_inff()), zero()};
-  V sum = zero(), i = zero();
-  for_pixels(grid, [&](std::int64_t offset) {
-    const V a = load(z + offset, lanes);
-    choice.pixel = select(a > choice.maximum, i, choice.pixel);
-    choice.maximum = max(a, choice.maximum);
-    sum = sum + a;
-    i = i + broadcast(1.0f);
-  });
-  if (!any(is_nan(sum))) return choice;
-  // With a NaN (or two infinities) in a window: the first pixel that is the maximum, or NaN.
-  choice = {window_maximum(grid, z, lanes), broadcast(kClosed)};
-  i = zero();
-  for_pixels(grid, [&](std::int64_t offset) {
-    const V a = load(z + offset, lanes);
-    const Mask hit = (a == choice.maximum) | is_nan(a);
-    choice.pixel = min(choice.pixel, select(hit, i, broadcast(kClosed)));
-    i = i + broadcast(1.0f);
-  });
-  return choice;
-}
-
 // Pools channels [channel, end) of a block whose convolution is in z (images, rows, Q, K).
 inline void pool_block(const Conv2dPoolShape& s, const Block& block, const float* z,
                        std::int64_t channel, std::int64_t end, bool relu, float* y,

@@ -40,13 +40,6 @@ inline V window_maximum(const Grid<Count>& grid, const float* x, Lanes lanes) {
   return select(nan, broadcast(__builtin_nanf("")), best);
 }
 
-template <class Count, class Lanes>
-inline V window_sum(const Grid<Count>& grid, const float* x, Lanes lanes) {
-  V sum = zero();
-  for_pixels(grid, [&](std::int64_t offset) { sum = sum + load(x + offset, lanes); });
-  return sum;
-}
-
 // window(grid, p, q, x, y) for every window: x at its first pixel, y at its result. Rows of the
 // output are shared out among the threads.
 template <class F>
@@ -69,6 +62,33 @@ inline void pool2d_forward(Context& context, const Pool2dShape& s, const float* 
   });
 }
 
+// The maximum of a window, and which of its pixels it is: the first, row by row.
+struct Choice {
+  V maximum, pixel;
+};
+template <class Count, class Lanes>
+inline Choice choose(const Grid<Count>& grid, const float* x, Lanes lanes) {
+  Choice choice = {broadcast(-__builtin_inff()), zero()};
+  V sum = zero(), i = zero();
+  for_pixels(grid, [&](std::int64_t offset) {
+    const V a = load(x + offset, lanes);
+    choice.pixel = select(a > choice.maximum, i, choice.pixel);
+    choice.maximum = max(a, choice.maximum);
+    sum = sum + a;
+    i = i + broadcast(1.0f);
+  });
+  if (!any(is_nan(sum))) return choice;
+  // With a NaN (or two infinities) in a window: backwards, what hits last is the first.
+  choice = {window_maximum(grid, x, lanes), zero()};
+  for (std::int64_t r = grid.rows - 1; r >= 0; --r)
+    for (std::int64_t c = grid.columns - 1; c >= 0; --c) {
+      const V a = load(x + r * grid.row_stride + c * grid.column_stride, lanes);
+      const Mask hit = (a == choice.maximum) | is_nan(a);
+      choice.pixel = select(hit, broadcast(static_cast<float>(r * grid.columns + c)), choice.pixel);
+    }
+  return choice;
+}
+
 inline void max_pool2d(Context& context, const Pool2dShape& s, const float* x, float* y) {
   const std::int64_t C = s.C;
   pool2d_forward(context, s, x, y,
@@ -84,8 +104,14 @@ inline void avg_pool2d(Context& context, const Pool2dShape& s, const float* x, f
       context, s, x, y,
       [&s](const auto& grid, std::int64_t p, std::int64_t q, const float* from, float* to) {
         const V divisor = broadcast(average_divisor(s, p, q, grid.rows, grid.columns));
-        for_vectors(0, s.C, [&](std::int64_t c, auto lanes) {
-          store(to + c, window_sum(grid, from + c, lanes) / divisor, lanes);
+        for_channels(s.C, [&](std::int64_t c, auto count, auto lanes) {
+          V sum[decltype(count)::value];
+          for (int j = 0; j < count; ++j) sum[j] = zero();
+          for_pixels(grid, [&](std::int64_t offset) {
+            for (int j = 0; j < count; ++j)
+              sum[j] = sum[j] + load(from + offset + c + j * V::width, lanes);
+          });
+          for (int j = 0; j < count; ++j) store(to + c + j * V::width, sum[j] / divisor, lanes);
         });
       });
 }
@@ -154,10 +180,19 @@ inline void backward_overlapping(Context& context, const Pool2dShape& s, float* 
                  for (std::int64_t i = begin; i < end; ++i) {
                    const std::int64_t n = i / blocks, channel = i % blocks * kBlock;
                    const std::int64_t channels = s.C - channel < kBlock ? s.C - channel : kBlock;
-                   for (std::int64_t pixel = 0; pixel < s.H * s.W; ++pixel)
-                     clear(dx + (n * s.H * s.W + pixel) * s.C + channel, channels);
-                   for (std::int64_t p = 0; p < s.P; ++p)
+                   // Rows are cleared just before the first window that reaches them.
+                   std::int64_t row = 0;
+                   auto clear_until = [&](std::int64_t end) {
+                     for (; row < end; ++row)
+                       for (std::int64_t w = 0; w < s.W; ++w)
+                         clear(dx + ((n * s.H + row) * s.W + w) * s.C + channel, channels);
+                   };
+                   for (std::int64_t p = 0; p < s.P; ++p) {
+                     const Taps rows = row_taps(s, p);
+                     clear_until(rows.first + (rows.count - 1) * s.dilation_h + 1);
                      backward_row<Accumulate>(s, n, p, channel, channels, window);
+                   }
+                   clear_until(s.H);
                  }
                });
 }
@@ -178,16 +213,14 @@ inline void max_pool2d_backward(Context& context, const Pool2dShape& s, const fl
                   [=](auto how, const auto& grid, std::int64_t, std::int64_t, std::int64_t y_offset,
                       std::int64_t x_offset, std::int64_t channels) {
                     for_vectors(0, channels, [&](std::int64_t c, auto lanes) {
-                      const float* from = x + x_offset + c;
+                      const V pixel = choose(grid, x + x_offset + c, lanes).pixel;
+                      const V gradient = load(dy + y_offset + c, lanes);
                       float* to = dx + x_offset + c;
-                      const V maximum = window_maximum(grid, from, lanes);
-                      V gradient = load(dy + y_offset + c, lanes);
-                      // The first pixel that is the maximum takes all of it.
+                      V i = zero();
                       for_pixels(grid, [&](std::int64_t offset) {
-                        const V a = load(from + offset, lanes);
-                        const Mask hit = (a == maximum) | is_nan(a);
-                        decltype(how)::put(to + offset, select(hit, gradient, zero()), lanes);
-                        gradient = select(hit, zero(), gradient);
+                        decltype(how)::put(to + offset, select(pixel == i, gradient, zero()),
+                                           lanes);
+                        i = i + broadcast(1.0f);
                       });
                     });
                   });
@@ -199,10 +232,14 @@ inline void avg_pool2d_backward(Context& context, const Pool2dShape& s, const fl
                   [=, &s](auto how, const auto& grid, std::int64_t p, std::int64_t q,
                           std::int64_t y_offset, std::int64_t x_offset, std::int64_t channels) {
                     const V divisor = broadcast(average_divisor(s, p, q, grid.rows, grid.columns));
-                    for_vectors(0, channels, [&](std::int64_t c, auto lanes) {
-                      const V share = load(dy + y_offset + c, lanes) / divisor;
+                    for_channels(channels, [&](std::int64_t c, auto count, auto lanes) {
+                      V share[decltype(count)::value];
+                      for (int j = 0; j < count; ++j)
+                        share[j] = load(dy + y_offset + c + j * V::width, lanes) / divisor;
                       for_pixels(grid, [&](std::int64_t offset) {
-                        decltype(how)::put(dx + x_offset + c + offset, share, lanes);
+                        for (int j = 0; j < count; ++j)
+                          decltype(how)::put(dx + x_offset + c + j * V::width + offset, share[j],
+                                             lanes);
                       });
                     });
                   });

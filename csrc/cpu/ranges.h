@@ -48,6 +48,18 @@ inline void for_vectors(std::int64_t begin, std::int64_t end, F f) {
   if (i < end) f(i, First{static_cast<int>(end - i)});
 }
 
+// f(c, count, lanes) for groups of `count` vectors of channels, 4 or 1, that start at c: so that
+// whole cache lines are used where what follows c is far away.
+template <class F>
+inline void for_channels(std::int64_t channels, F f) {
+  constexpr int kVectors = 4;
+  std::int64_t c = 0;
+  for (; c + kVectors * V::width <= channels; c += kVectors * V::width)
+    f(c, std::integral_constant<int, kVectors>(), All());
+  for_vectors(c, channels,
+              [&](std::int64_t i, auto lanes) { f(i, std::integral_constant<int, 1>(), lanes); });
+}
+
 inline void copy(float* to, const float* from, std::int64_t n) {
   std::memcpy(to, from, static_cast<std::size_t>(n) * sizeof(float));
 }
