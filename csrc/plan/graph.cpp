@@ -87,4 +87,13 @@ void Graph::add_output(int value) {
   outputs_.push_back(value);
 }
 
+void Graph::change_node(int index, const std::vector<int>& inputs, Attributes attributes) {
+  Node& node = nodes_[static_cast<std::size_t>(index)];
+  node.inputs = inputs;
+  node.attributes = std::move(attributes);
+  const Shape output = lowering_of(node.name, node.op).infer(*this, node);
+  if (output != shape(node.output))
+    value_error(node.name, ": expected an output of shape ", shape(node.output), ", got ", output);
+}
+
 }  // namespace convlet

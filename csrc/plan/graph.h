@@ -81,6 +81,8 @@ class Graph {
   int add_node(const std::string& op, const std::string& name, const std::vector<int>& inputs,
                const std::vector<int>& parameters, Attributes attributes);
   void add_output(int value);
+  // Gives node `index` other inputs and attributes, of which it makes an output of the same shape.
+  void change_node(int index, const std::vector<int>& inputs, Attributes attributes);
 
   const std::vector<Value>& values() const { return values_; }
   const std::vector<Parameter>& parameters() const { return parameters_; }

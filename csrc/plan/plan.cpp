@@ -7,6 +7,7 @@
 
 #include "plan/batch.h"
 #include "plan/compile.h"
+#include "plan/padding.h"
 #include "plan/place.h"
 #include "plan/program.h"
 
@@ -38,7 +39,10 @@ constexpr int kNotReady = -1;
 
 struct Plan::Implementation {
   Implementation(const Graph& graph, State& state, const PlanOptions& options)
-      : graph(graph), state(state), device(state.device()), options(options) {
+      : graph(options.fuse ? with_merged_padding(graph) : graph),
+        state(state),
+        device(state.device()),
+        options(options) {
     make();
   }
 
