@@ -5,30 +5,40 @@
     python -m bench ops   [--cases conv2d max_pool2d ...] [--batches 32]
     python -m bench epoch [--images 50000] [--batches 64]      one epoch from the process' start
     python -m bench check                                      a minute: slower than recorded?
+    python -m bench chart RECORD.json ... --png FILE           one chart of several records
 
 Every result is checked against torch in float64 before it is timed; ours and each setting of each
 peer run in turns, each in a process of its own; medians, with half the distance of the quartiles.
-Peers that are not installed are named. `pip install '.[bench]'` brings them all.
+Peers that are not installed are named. `pip install '.[bench]'` brings them all. With --precision
+bfloat16, ours and those peers that can run in bfloat16 as well as in float32; with --device cuda,
+train and infer on a GPU.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
+from pathlib import Path
 
 from bench import check, contest, networks, op_cases, report, start
-from bench.ceilings import ceilings
-from bench.peers import OP_PEERS, PEERS
+from bench.ceilings import ceilings, gpu
+from bench.peers import OP_PEERS, PEERS, PRECISIONS
 
+DEFAULTS = ("cpu", "float32")
 OFFERED = {"ops": OP_PEERS, "epoch": ("keras", "torch")}
 BATCHES = {"train": [32, 128], "infer": [1, 64], "ops": [32], "epoch": [64]}
+# Of the networks whose steps are long, or whose memory is.
+TRAIN_BATCHES = {"M4": [32], "M6": [8]}
 
 
 def parse(arguments):
     parser = argparse.ArgumentParser("python -m bench", description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=list(BATCHES))
-    parser.add_argument("--models", nargs="+", default=["M1", "M2", "M3", "M4"], metavar="M1")
+    parser.add_argument("--models", nargs="+", default=list(networks.NETWORKS), metavar="M1")
     parser.add_argument("--batches", nargs="+", type=int, help="images in a batch")
+    parser.add_argument("--precision", default="float32", choices=PRECISIONS)
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument(
         "--peers",
         nargs="+",
@@ -50,22 +60,31 @@ def parse(arguments):
     for name in options.peers:
         if name.partition(":")[0] not in offered:
             parser.error(f"--peers: expected some of {', '.join(offered)}, got {name}")
-    options.batches = options.batches or BATCHES[options.what]
+    if options.what in ("ops", "epoch") and (options.device, options.precision) != DEFAULTS:
+        parser.error(f"{options.what} runs on the cpu in float32")
     for name in options.models:
         if name not in networks.NETWORKS:
             parser.error(f"--models: expected some of {', '.join(networks.NETWORKS)}, got {name}")
     return options
 
 
+def batches(options, model=None):
+    usual = BATCHES[options.what]
+    if options.what == "train":
+        usual = TRAIN_BATCHES.get(model, usual)
+    return options.batches or usual
+
+
 def network_cases(options):
+    of = "" if options.precision == "float32" else f", {options.precision}"
     for name in options.models:
         network = networks.NETWORKS[name]
-        for batch in options.batches:
+        for batch in batches(options, name):
             train = options.what == "train"
             yield {
                 "case": name,
                 "batch": batch,
-                "title": f"{name} {network.title}, {options.what}, batch {batch}",
+                "title": f"{name} {network.title}, {options.what}, batch {batch}{of}",
                 "flops": networks.flops(network, train) * batch,
                 "images": batch,
             }
@@ -84,7 +103,7 @@ def cases(options):
         }
         for case in op_cases.CASES
         if not options.cases or case.name.startswith(tuple(options.cases))
-        for batch in options.batches
+        for batch in batches(options)
     )
 
 
@@ -94,22 +113,24 @@ def progress(text):
 
 
 def main():
-    if sys.argv[1:2] == ["check"]:
-        sys.exit(check.main(sys.argv[2:]))
+    others = {"check": check.main, "chart": chart}
+    if sys.argv[1:] and sys.argv[1] in others:
+        sys.exit(others[sys.argv[1]](sys.argv[2:]))
     options = parse(sys.argv[1:])
-    where = report.circumstances(ceilings())
+    where = report.circumstances(gpu() if options.device == "cuda" else ceilings())
     print(
         f"{where['cpu']}, {where['cores']} cores, {where['isa']}; commit {where['commit']}; "
         f"{where['date']}"
     )
-    peak = where["fma_gflops"]
-    print(f"peak {peak:.0f} GFLOP/s float32, memory {where['memory_gb_s']:.0f} GB/s")
+    if options.device == "cpu":
+        peak, memory = where["fma_gflops"], where["memory_gb_s"]
+        print(f"the most that this machine can: {peak:.0f} GFLOP/s float32, {memory:.0f} GB/s")
     measure = measure_epoch if options.what == "epoch" else measure_cases
     records, versions, missing = [], {}, {}
     for case, entries, known in measure(options):
         progress("")
         versions, missing = known
-        print("\n".join(["", *report.rows(case, entries, peak)]), flush=True)
+        print("\n".join(["", *report.rows(case, entries, where)]), flush=True)
         records.append(report.record(case, entries))
         if options.json:  # whole after every case: a long run that is cut keeps what it has
             report.write_json(options.json, where, records, versions, missing, sys.argv[1:])
@@ -117,10 +138,22 @@ def main():
         report.chart(options.png, where, records)
 
 
+def chart(arguments):
+    """Draws the cases of several records; where and when is said of the first."""
+    parser = argparse.ArgumentParser("python -m bench chart")
+    parser.add_argument("records", nargs="+", metavar="RECORD.json")
+    parser.add_argument("--png", required=True)
+    options = parser.parse_args(arguments)
+    found = [json.loads(Path(path).read_text()) for path in options.records]
+    report.chart(options.png, found[0]["where"], [case for f in found for case in f["cases"]])
+
+
 def measure_cases(options):
     """(case, entries, (versions, missing)) of each case of train, infer or ops."""
     peers = ["convlet", *options.peers]
-    settings, versions, missing = contest.probe(options.python, peers, options.what)
+    settings, versions, missing = contest.probe(
+        options.python, peers, options.what, options.device, options.precision
+    )
     print("; ".join(f"{k} {v}" for found in versions.values() for k, v in found.items()))
     for peer, reason in missing.items():
         print(f"missing: {peer} ({reason})")
@@ -138,7 +171,7 @@ def measure_cases(options):
 def measure_epoch(options):
     """The same of one epoch from the start of the process."""
     names = ["convlet", *options.peers]
-    for batch in options.batches:
+    for batch in batches(options):
         entries, facts = start.epoch(
             options.python, names, options.images, batch, options.rounds, progress
         )

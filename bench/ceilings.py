@@ -26,6 +26,11 @@ def memory_gb_s():
     return 3 * a.nbytes / best / 1e9
 
 
+def gpu():
+    """What stands in the place of the ceilings on a GPU, where none are measured."""
+    return {"isa": _core.device_description("cuda"), "threads": _core.num_threads()}
+
+
 def ceilings():
     return {
         "isa": _core.isa(),

@@ -13,9 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from bench.peers import fits, precision_of
 
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE = 900  # seconds for one answer; compilers take their time
+# How far losses and logits may be from those in float64, as a share of the largest.
+TOLERANCE = {"float32": 2e-3, "tf32": 1e-2, "bfloat16": 1e-1}
 
 
 class Failed(Exception):
@@ -94,9 +97,10 @@ def module_of(peer, kind):
     return f"{peer}_ops" if kind == "ops" else peer
 
 
-def probe(python, peers, kind):
+def probe(python, peers, kind, device="cpu", precision="float32"):
     """Of this kind: {(peer, setting): environment}, {peer: versions}, {peer: why it is missing}.
-    peers: "name" for all its settings, or "name:setting"."""
+    peers: "name" for all its settings on the device, in float32 and in the precision, or
+    "name:setting"."""
     settings, versions, missing = {}, {}, {}
     script = (
         "import importlib, json, sys; m = importlib.import_module('bench.peers.' + sys.argv[1]);"
@@ -113,23 +117,28 @@ def probe(python, peers, kind):
         if ran.returncode:
             missing[peer] = (ran.stderr.strip().splitlines() or ["it did not start"])[-1]
             continue
-        offered, versions[peer] = json.loads(ran.stdout.splitlines()[-1])
-        for setting, environment in offered[kind].items():
-            if wanted in ("", setting):
-                settings[peer, setting] = environment
-        if not offered[kind]:
-            del versions[peer]
+        offered, found = json.loads(ran.stdout.splitlines()[-1])
+        chosen = {
+            (peer, setting): environment
+            for setting, environment in offered[kind].items()
+            if setting == wanted or (not wanted and fits(setting, device, precision))
+        }
+        if chosen:
+            settings |= chosen
+            versions[peer] = found
+        else:
+            missing[peer] = f"no such setting for {kind} on {device}"
     return settings, versions, missing
 
 
-def agree(kind, expected, got):
+def agree(kind, expected, got, precision="float32"):
     """Raises Failed unless the losses of the first steps, or the logits, are those of the
     reference."""
     if kind == "train":
         off = max(abs(e - g) / max(abs(e), 1e-3) for e, g in zip(expected, got, strict=True))
     else:
         off = float(np.abs(expected - got).max() / np.abs(expected).max())
-    if not off < 2e-3:
+    if not off < TOLERANCE[precision]:
         raise Failed(f"wrong result: off by {off:.2g} from the reference")
 
 
@@ -199,7 +208,7 @@ def contest(workers, case, batch, seconds, rounds, progress):
         try:
             process, check, entry.first_ms = workers.build(peer, setting, case, batch)
             expected = check if expected is None else expected
-            agree(workers.kind, expected, check)
+            agree(workers.kind, expected, check, precision_of(setting))
             ready.append((entry, process))
         except Failed as failure:
             entry.error = str(failure)

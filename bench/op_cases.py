@@ -26,6 +26,7 @@ class Case:
     output_is_fixed: bool = False
     options: dict[str, Any] = field(default_factory=dict)
     multiply_adds: float = 0.0  # for one image
+    state: int = 0  # elements that are read and written besides: what an optimizer keeps
 
     def arrays(self, batch, seed=0):
         """{name: array}, normal; "labels" are classes, those that must be positive are."""
@@ -53,7 +54,7 @@ class Case:
         elements = sum(math.prod(s) for s in self.inputs.values()) * batch
         elements += sum(math.prod(s) for s in self.fixed.values())
         elements += math.prod(self.output) * (1 if self.output_is_fixed else batch)
-        return F32 * elements
+        return F32 * (elements + 2 * self.state)
 
 
 # name: (H, C, K, window, stride, pad) of convolutions, each once.
@@ -151,5 +152,13 @@ def _others():
     )
 
 
-CASES = [*_convolutions(), *_pools(), *_others()]
+def _optimizers():
+    count = 4_000_000
+    for name, slots in (("sgd", 1), ("adam", 2)):
+        arrays = {"p": (count,), "g": (count,)}
+        title = f"{name} {count:,} weights"
+        yield Case(title, name, {}, arrays, (count,), True, state=slots * count)
+
+
+CASES = [*_convolutions(), *_pools(), *_others(), *_optimizers()]
 BY_NAME = {case.name: case for case in CASES}

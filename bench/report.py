@@ -45,30 +45,41 @@ def circumstances(measured):
 def best_peer(entries):
     """The fastest entry that is not ours, or None."""
     others = [e for e in entries if e.peer != OURS and not e.error]
-    return min(others, key=lambda entry: entry.median, default=None)
+    return min(others, key=_median, default=None)
 
 
 def ratio(entries):
-    """The best peer's median over ours; None unless both were measured."""
-    ours = next((e for e in entries if e.peer == OURS and not e.error), None)
+    """The best peer's median over our best; None unless both were measured."""
+    ours = min((e for e in entries if e.peer == OURS and not e.error), key=_median, default=None)
     best = best_peer(entries)
     return best.median / ours.median if ours and best else None
 
 
-def rows(case, entries, peak_gflops):
-    """The lines of one case's table, ours first, then from fast to slow, then the failed."""
+def _median(entry):
+    return entry.median
+
+
+def share(rate, ceiling):
+    """The percentage, with a space before it; nothing where the ceiling was not measured."""
+    return f" {rate / ceiling:4.0%}" if ceiling else ""
+
+
+def rows(case, entries, where):
+    """The lines of one case's table, from fast to slow, then the failed. ``where`` may hold the
+    ceilings "fma_gflops" and "memory_gb_s"."""
     lines = [f"{case['title']}"]
     failed = [e for e in entries if e.error]
-    ranked = sorted((e for e in entries if not e.error), key=lambda e: e.median)
+    ranked = sorted((e for e in entries if not e.error), key=_median)
     ours = next((e for e in ranked if e.peer == OURS), None)
     for entry in ranked:
         cells = [f"  {entry.name:26}{entry.median:10.3f} ms", f"±{entry.spread:4.0%}"]
         cells.append(f"p99 {entry.p99:9.3f}")
         if case.get("flops"):
             rate = case["flops"] / entry.median / 1e6
-            cells.append(f"{rate:7.1f} GFLOP/s {rate / peak_gflops:4.0%} of peak")
+            cells.append(f"{rate:7.1f} GFLOP/s{share(rate, where.get('fma_gflops'))}")
         if case.get("bytes"):
-            cells.append(f"{case['bytes'] / entry.median / 1e6:6.1f} GB/s")
+            rate = case["bytes"] / entry.median / 1e6
+            cells.append(f"{rate:6.1f} GB/s{share(rate, where.get('memory_gb_s'))}")
         if case.get("images"):
             cells.append(f"{case['images'] / entry.median * 1e3:9.0f} images/s")
         if entry.rss_mb:
@@ -120,42 +131,35 @@ def write_json(path, where, records, versions, missing, command):
     temporary.replace(path)
 
 
+AHEAD, BEHIND = "#2f7ebc", "#c44536"
+
+
 def chart(path, where, records):
-    """A bar for each case: how many times faster we are than the best setting of each peer."""
+    """A bar for each case: how many times faster we are than the best setting of the best peer."""
     import matplotlib
 
     matplotlib.use("agg")
     from matplotlib import pyplot as plt
 
-    shown = [r for r in records if any(e["peer"] == OURS and not e["error"] for e in r["entries"])]
-    peers = []
-    for r in shown:
-        peers += [e["peer"] for e in r["entries"] if e["peer"] not in (*peers, OURS)]
-    figure, axes = plt.subplots(figsize=(9, 1.2 + 0.16 * len(shown) * (len(peers) + 1)))
-    thick = 0.8 / max(len(peers), 1)
-    for k, peer in enumerate(peers):
-        for i, r in enumerate(shown):
-            times = {True: [], False: []}
-            for e in r["entries"]:
-                if not e["error"] and e["peer"] in (peer, OURS):
-                    times[e["peer"] == OURS].append(e["median_ms"])
-            if not times[False]:
-                continue
-            value = min(times[False]) / min(times[True])
-            axes.barh(i + k * thick, value, thick, color=f"C{k}", label=peer if i == 0 else None)
-            axes.text(value, i + k * thick, f" {value:.2g}x", va="center", fontsize=7)
+    shown = [r for r in records if r["ratio"] is not None]
+    figure, axes = plt.subplots(figsize=(9, 1.2 + 0.27 * len(shown)))
+    for i, r in enumerate(shown):
+        best = min(
+            (e for e in r["entries"] if e["peer"] != OURS and not e["error"]),
+            key=lambda e: e["median_ms"],
+        )
+        name = best["peer"] if best["setting"] == "default" else f"{best['peer']} {best['setting']}"
+        axes.barh(i, r["ratio"] - 1, 0.7, left=1, color=AHEAD if r["ratio"] >= 1 else BEHIND)
+        where_text = max(r["ratio"], 1)
+        axes.text(where_text, i, f" {r['ratio']:.2f}x   {name}", va="center", fontsize=7)
+    largest = max((r["ratio"] for r in shown), default=1)
+    axes.set_xlim(min([r["ratio"] for r in shown] + [0.9]) - 0.1, largest * 1.35)
     axes.axvline(1, color="black", linewidth=0.8)
-    axes.set_yticks([i + 0.4 - thick / 2 for i in range(len(shown))], [r["title"] for r in shown])
-    axes.invert_yaxis()
-    axes.set_xscale("log")
-    axes.set_xlabel(
-        "time of the peer at its best setting / time of convlet (right of 1: convlet is faster)"
-    )
-    axes.set_title(
-        f"{where['cpu']}, {where['threads']} threads, {where['isa']}, {where['date']}", fontsize=9
-    )
-    handles = [plt.Rectangle((0, 0), 1, 1, color=f"C{k}") for k in range(len(peers))]
-    axes.legend(handles, peers, fontsize=8, loc="best")
+    axes.set_yticks(range(len(shown)), [r["title"] for r in shown], fontsize=8)
+    axes.set_ylim(len(shown) - 0.4, -0.6)
+    axes.set_xlabel("time of the best peer, named at the bar / time of convlet (above 1: faster)")
+    chip = f"{where['cpu']}, {where['threads']} threads, {where['isa']}, {where['date']}"
+    axes.set_title(chip, fontsize=9)
     axes.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
     figure.savefig(path, dpi=130)

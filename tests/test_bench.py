@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bench import contest, networks, op_cases, report
+from bench import __main__ as bench_main
+from bench import contest, networks, op_cases, peers, report
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
@@ -42,6 +43,8 @@ def test_work_of_a_convolution_by_hand():
     assert case.bytes(2) == 0
     pool = op_cases.BY_NAME["max_pool2d 30x30x32 2x2/2"]
     assert pool.bytes(2) == 4 * 2 * (30 * 30 * 32 + 15 * 15 * 32)
+    adam = op_cases.BY_NAME["adam 4,000,000 weights"]
+    assert adam.bytes(32) == 4 * 7 * 4_000_000  # reads p, g, m and v, writes p, m and v
     shapes = {name: array.shape for name, array in case.arrays(2).items()}
     assert shapes == {"x": (2, 15, 15, 32), "w": (3, 3, 32, 64)}
 
@@ -63,10 +66,41 @@ def test_the_best_setting_of_the_best_peer_counts_and_losing_is_said():
     ]
     assert report.best_peer(entries).setting == "fast"
     assert report.ratio(entries) == pytest.approx(0.75)
-    lines = report.rows({"title": "a case", "flops": 2e6}, entries, peak_gflops=10.0)
+    case = {"title": "a case", "flops": 2e6, "bytes": 4e6}
+    lines = report.rows(case, entries, {"fma_gflops": 10.0, "memory_gb_s": 4.0})
     assert lines[-1].strip() == "BEHIND the best peer (torch fast): 0.75x"
     assert "failed: out of memory" in lines[-2]
-    assert "10% of peak" in next(line for line in lines if "convlet" in line)
+    ours = next(line for line in lines if "convlet" in line)
+    assert "1.0 GFLOP/s  10%" in ours
+    assert "2.0 GB/s  50%" in ours
+
+
+def test_settings_by_device_and_precision():
+    settings = ["default", "fast bfloat16 keep", "cuda graph", "cuda graph tf32"]
+
+    def fitting(device, precision):
+        return [s for s in settings if peers.fits(s, device, precision)]
+
+    assert fitting("cpu", "float32") == ["default"]
+    assert fitting("cpu", "bfloat16") == ["default", "fast bfloat16 keep"]
+    assert fitting("cuda", "tf32") == ["cuda graph", "cuda graph tf32"]
+    assert fitting("cuda", "float32") == ["cuda graph"]
+
+
+def test_bfloat16_may_be_further_off():
+    contest.agree("train", [2.3], [2.33], "bfloat16")
+    with pytest.raises(contest.Failed):
+        contest.agree("train", [2.3], [2.6], "bfloat16")
+
+
+def test_batches_of_the_large_networks():
+    cases = list(bench_main.cases(bench_main.parse(["train"])))
+    assert [(c["case"], c["batch"]) for c in cases if c["case"] in ("M1", "M4", "M6")] == [
+        ("M1", 32),
+        ("M1", 128),
+        ("M4", 32),
+        ("M6", 8),
+    ]
 
 
 def bench(*arguments, **environment):
@@ -118,3 +152,10 @@ def test_a_peer_that_is_not_installed_is_named(tmp_path):
     wrong = bench("train", "--peers", "caffe")
     assert wrong.returncode == 2
     assert "expected some of torch, keras" in wrong.stderr
+    assert bench("ops", "--device", "cuda").returncode == 2
+
+
+def test_a_peer_that_cannot_do_the_kind_is_named():
+    ran = bench("train", "--models", "M2", "--batches", "2", "--peers", "ncnn", "--seconds", "0")
+    assert ran.returncode == 0, ran.stderr
+    assert "missing: ncnn (" in ran.stdout

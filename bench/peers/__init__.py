@@ -4,6 +4,8 @@ A module defines
 
     SETTINGS   {"train": {setting: environment variables}, "infer": {...}}: the ways to run it that
                are worth comparing; the fastest counts as its best. Empty where it cannot do this.
+               A setting with the word "cuda" is one for a GPU, with "tf32" or "bfloat16" in that
+               precision
     versions() {package: version}
     train(setting, network, weights, images, labels) -> step, where step() does one step of training
                on the batch and returns its loss as a float
@@ -25,6 +27,23 @@ KEEP = {
     "MALLOC_TOP_PAD_": "67108864",
     "MALLOC_ARENA_MAX_": "1",
 }
+
+PRECISIONS = ("float32", "tf32", "bfloat16")
+
+
+def precision_of(setting):
+    """The precision that a setting computes in."""
+    return next((word for word in setting.split() if word in PRECISIONS), "float32")
+
+
+def fits(setting, device, precision):
+    """Whether a setting is one for this device, in this precision or in float32."""
+    words = setting.split()
+    return ("cuda" in words) == (device == "cuda") and precision_of(setting) in (
+        "float32",
+        precision,
+    )
+
 
 PEERS = ("torch", "keras", "jax", "tinygrad", "onnxruntime", "openvino", "ncnn")
 OP_PEERS = ("torch",)

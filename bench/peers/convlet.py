@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from bench.peers import precision_of
+
 import convlet
 from convlet import Input, Model, layers, losses, optimizers
 
-SETTINGS = {"train": {"default": {}}, "infer": {"default": {}}}
+_ALL = {s: {} for s in ("default", "bfloat16", "cuda", "cuda tf32", "cuda bfloat16")}
+SETTINGS = {"train": _ALL, "infer": _ALL}
 
 
 def versions():
@@ -63,11 +66,17 @@ def model_of(network, weights, **options):
     return model
 
 
+def _options(setting):
+    """What the words of a setting mean to compile."""
+    device = "cuda" if "cuda" in setting.split() else "cpu"
+    return {"device": device, "precision": precision_of(setting)}
+
+
 def train(setting, network, weights, images, labels):
-    model = model_of(network, weights)
+    model = model_of(network, weights, **_options(setting))
     return lambda: float(model.train_on_batch(images, labels))
 
 
 def infer(setting, network, weights, images):
-    model = model_of(network, weights)
+    model = model_of(network, weights, **_options(setting))
     return lambda: model.predict_on_batch(images)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from bench.peers.convlet import versions
 
-from convlet import ops
+from convlet import _core, ops
 
 __all__ = ["SETTINGS", "op", "versions"]
 
@@ -81,6 +83,19 @@ def _batch_norm_backward(options, dy, x, gamma, beta):
     return lambda: ops.batch_norm_backward(dy, x, gamma, mean, variance, training=True, out=dx)
 
 
+def _optimizer(spec, slots):
+    def make(options, p, g):
+        state, steps = [np.zeros_like(p) for _ in range(slots)], itertools.count(1)
+
+        def run():
+            _core.optimizer_update(spec, 1e-3, next(steps), p, g, state)
+            return p
+
+        return run
+
+    return make
+
+
 _OPS = {
     "conv2d": _conv2d,
     "conv2d_backward_input": _conv2d_backward_input,
@@ -94,4 +109,6 @@ _OPS = {
     "softmax_cross_entropy": _softmax_cross_entropy,
     "batch_norm": _batch_norm,
     "batch_norm_backward": _batch_norm_backward,
+    "sgd": _optimizer({"kind": "sgd", "momentum": 0.9}, 1),
+    "adam": _optimizer({"kind": "adam"}, 2),
 }

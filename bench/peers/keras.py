@@ -1,4 +1,7 @@
-"""TensorFlow with Keras layers: a step or a call under tf.function, and under XLA."""
+"""TensorFlow with Keras layers: a step or a call under tf.function, under XLA, and Keras' own step.
+
+Keras' `fit` as people write it is in `bench epoch`.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,12 @@ import tensorflow as tf
 from bench.peers import KEEP
 
 SETTINGS = {
-    "train": {"function": {}, "function keep": KEEP, "xla keep": KEEP},
+    "train": {
+        "function": {},
+        "function keep": KEEP,
+        "xla keep": KEEP,
+        "train_on_batch keep": KEEP,
+    },
     "infer": {"function": {}, "function keep": KEEP, "xla keep": KEEP},
 }
 
@@ -61,6 +69,10 @@ def train(setting, network, weights, images, labels):
         optimizer = keras.optimizers.Adam(network.learning_rate, epsilon=1e-7)
     else:
         optimizer = keras.optimizers.SGD(network.learning_rate, momentum=0.9)
+    if setting.startswith("train_on_batch"):
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(optimizer, loss)
+        return lambda: float(model.train_on_batch(images, labels))
     optimizer.build(model.trainable_variables)
     x, y = tf.constant(images), tf.constant(labels)
 

@@ -1,22 +1,41 @@
-"""torch on the CPU: eager in both layouts, compiled, with and without an allocator that keeps."""
+"""torch on the CPU: eager in both layouts, compiled, with and without an allocator that keeps.
+
+On a GPU: channels_last with the fastest of cuDNN's kernels, compiled with max-autotune, and the
+step captured as a CUDA graph; bfloat16 by autocast. (No GPU setting has been run yet.)
+"""
 
 from __future__ import annotations
 
+import itertools
+from types import SimpleNamespace
+
 import torch
-from bench.peers import KEEP
+from bench.peers import KEEP, precision_of
 from torch import nn
 
+_CUDA = {
+    " ".join(words).strip(): {}
+    for words in itertools.product(
+        ("cuda",), ("channels_last", "compile", "graph"), ("", "tf32", "bfloat16")
+    )
+}
 SETTINGS = {
     "train": {
         "default": {},
         "nchw keep": KEEP,
         "channels_last keep": KEEP,
         "compile keep": KEEP,
+        "channels_last bfloat16 keep": KEEP,
+        "compile bfloat16 keep": KEEP,
+        **_CUDA,
     },
     "infer": {
         "default": {},
         "channels_last keep": KEEP,
         "compile keep": KEEP,
+        "channels_last bfloat16 keep": KEEP,
+        "compile bfloat16 keep": KEEP,
+        **_CUDA,
     },
 }
 
@@ -91,43 +110,101 @@ def model_of(network, weights):
     return model
 
 
-def _arranged(setting, network, weights, images):
-    model, x = model_of(network, weights), torch.from_numpy(images).permute(0, 3, 1, 2)
-    if setting.startswith(("channels_last", "compile")):
-        model = model.to(memory_format=torch.channels_last)
-        return model, x.contiguous(memory_format=torch.channels_last)
-    return model, x.contiguous()
+def _options(setting):
+    """What the words of a setting mean."""
+    words, precision = setting.split(), precision_of(setting)
+    device = "cuda" if "cuda" in words else "cpu"
+    if device == "cuda":
+        torch.backends.cudnn.benchmark = True
+        torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+        torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    return SimpleNamespace(
+        device=device,
+        channels_last=device == "cuda" or bool({"channels_last", "compile"} & set(words)),
+        compiled="compile" in words,
+        graph="graph" in words,
+        autocast=precision == "bfloat16",
+        mode="max-autotune" if device == "cuda" else None,
+    )
+
+
+def _arranged(options, network, weights, images):
+    """(model, images, forward): forward is the model, compiled and under autocast if asked for."""
+    layout = torch.channels_last if options.channels_last else torch.contiguous_format
+    model = model_of(network, weights).to(options.device, memory_format=layout)
+    x = torch.from_numpy(images).permute(0, 3, 1, 2)
+    x = x.to(options.device).contiguous(memory_format=layout)
+    forward = torch.compile(model, mode=options.mode) if options.compiled else model
+    if not options.autocast:
+        return model, x, forward
+
+    def cast(x):
+        with torch.autocast(options.device, torch.bfloat16, cache_enabled=not options.graph):
+            return forward(x).float()
+
+    return model, x, cast
+
+
+def _captured(function, model, optimizer=None):
+    """``function`` as one CUDA graph, which returns the tensor that it returned. The weights and
+    the optimizer's state are afterwards what they were."""
+    kept = {name: value.clone() for name, value in model.state_dict().items()}
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            function()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        result = function()
+    model.load_state_dict(kept)
+    for state in optimizer.state.values() if optimizer else ():
+        for value in state.values():
+            value.zero_()
+
+    def replay():
+        graph.replay()
+        return result
+
+    return replay
 
 
 def train(setting, network, weights, images, labels):
-    model, x = _arranged(setting, network, weights, images)
-    y = torch.from_numpy(labels)
+    options = _options(setting)
+    model, x, forward = _arranged(options, network, weights, images)
+    y = torch.from_numpy(labels).to(options.device)
     fused = setting != "default"
     if network.optimizer == "adam":
-        optimizer = torch.optim.Adam(model.parameters(), network.learning_rate, fused=fused)
+        optimizer = torch.optim.Adam(
+            model.parameters(), network.learning_rate, fused=fused, capturable=options.graph
+        )
     else:
         optimizer = torch.optim.SGD(
             model.parameters(), network.learning_rate, momentum=0.9, fused=fused
         )
-    forward = torch.compile(model) if setting.startswith("compile") else model
 
-    def step():
-        optimizer.zero_grad(set_to_none=setting == "default")
+    def update():
+        optimizer.zero_grad(set_to_none=options.graph or setting == "default")
         loss = nn.functional.cross_entropy(forward(x), y)
         loss.backward()
         optimizer.step()
-        return loss.item()
+        return loss
 
-    return step
+    run = _captured(update, model, optimizer) if options.graph else update
+    return lambda: run().item()
 
 
 def infer(setting, network, weights, images):
-    model, x = _arranged(setting, network, weights, images)
+    options = _options(setting)
+    model, x, forward = _arranged(options, network, weights, images)
     model.eval()
-    forward = torch.compile(model) if setting.startswith("compile") else model
+    with torch.inference_mode():
+        run = _captured(lambda: forward(x), model) if options.graph else lambda: forward(x)
 
-    def run():
+    def logits():
         with torch.inference_mode():
-            return forward(x).numpy()
+            y = run()
+            return (y.cpu() if y.is_cuda else y).numpy()
 
-    return run
+    return logits

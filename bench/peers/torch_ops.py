@@ -139,6 +139,20 @@ def _batch_norm_backward(options, dy, x, gamma, beta):
     )
 
 
+def _optimizer(kind, **settings):
+    def make(options, p, g):
+        p.grad = g
+        optimizer = kind([p], lr=1e-3, fused=True, **settings)
+
+        def run():
+            optimizer.step()
+            return p
+
+        return run, _as_it_is
+
+    return make
+
+
 _OPS = {
     "conv2d": _conv2d,
     "conv2d_backward_input": _conv2d_backward_input,
@@ -152,4 +166,6 @@ _OPS = {
     "softmax_cross_entropy": _softmax_cross_entropy,
     "batch_norm": _batch_norm,
     "batch_norm_backward": _batch_norm_backward,
+    "sgd": _optimizer(torch.optim.SGD, momentum=0.9),
+    "adam": _optimizer(torch.optim.Adam, eps=1e-7),
 }
