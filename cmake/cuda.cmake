@@ -41,8 +41,20 @@ set(CMAKE_CUDA_FLAGS_RELEASE "-O3 -DNDEBUG")
 message(STATUS "CUDA: built by nvcc ${CMAKE_CUDA_COMPILER_VERSION} for ${CMAKE_CUDA_ARCHITECTURES}")
 
 file(GLOB cuda_sources CONFIGURE_DEPENDS csrc/cuda/*.cu)
-target_sources(convlet_core PRIVATE ${cuda_sources})
-target_compile_options(convlet_core PRIVATE
+set(cuda_options
   "$<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr;-Xfatbin=-compress-all;-Xcompiler=-Wall>")
+
+# What needs instructions that only sm_90a has is compiled for that alone; the device picks it.
+set(sm90_sources ${CMAKE_SOURCE_DIR}/csrc/cuda/conv2d_sm90.cu)
+list(REMOVE_ITEM cuda_sources ${sm90_sources})
+add_library(convlet_sm90 OBJECT ${sm90_sources})
+set_target_properties(convlet_sm90 PROPERTIES
+  CUDA_ARCHITECTURES 90a-real POSITION_INDEPENDENT_CODE ON
+  CUDA_STANDARD 17 CUDA_STANDARD_REQUIRED ON CUDA_EXTENSIONS OFF CUDA_VISIBILITY_PRESET hidden)
+target_include_directories(convlet_sm90 PRIVATE csrc)
+target_compile_options(convlet_sm90 PRIVATE ${cuda_options})
+
+target_sources(convlet_core PRIVATE ${cuda_sources} $<TARGET_OBJECTS:convlet_sm90>)
+target_compile_options(convlet_core PRIVATE ${cuda_options})
 target_compile_definitions(convlet_core PUBLIC CONVLET_CUDA)
 target_link_libraries(convlet_core PUBLIC CUDA::cudart_static)

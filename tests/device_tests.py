@@ -36,12 +36,14 @@ FILES = (
     "plan",
     "plan_update",
     "pool2d",
+    "products",
     "random_layers",
     "recurrent",
     "reduce",
     "reduction",
     "rows",
     "separable",
+    "sm90",
     "softmax",
     "softmax_cross_entropy",
     "symbolic_ops",
@@ -55,6 +57,9 @@ FILES = (
     "upsample2d",
     "value_loss",
 )
+
+# Those of instructions that the CPU has no counterpart of.
+NOT_ON_CPU = ("sm90",)
 
 # Tests in those files that are about the CPU all the same, by a part of their name, and why.
 NOT_HERE = {
@@ -82,12 +87,13 @@ def start(device: str) -> None:
 
 def select(config, items) -> None:
     """Keeps the tests that apply; the parameters of the fixture `isa` are one and the same here."""
-    if _device == "cpu":
-        return
     chosen, others = [], []
     first_isa = _core.supported_isas()[0]
     for item in items:
         name = item.path.stem.removeprefix("test_")
+        if _device == "cpu":
+            (others if name in NOT_ON_CPU else chosen).append(item)
+            continue
         isa = getattr(item, "callspec", None) and item.callspec.params.get("isa", first_isa)
         unfit = any(part in item.name for part in NOT_HERE) or (isa and isa != first_isa)
         (others if name not in FILES or unfit else chosen).append(item)

@@ -1,4 +1,6 @@
 #include <algorithm>
+#include <cstdlib>
+#include <cstring>
 #include <optional>
 
 #include "core/error.h"
@@ -13,6 +15,21 @@ namespace {
 // The oldest architecture that kernels are compiled for.
 constexpr int kOldestMajor = 8;
 
+bool has_sm90(const cudaDeviceProp& properties) {
+#if defined(CONVLET_SIMT)
+  (void)properties;
+  return true;
+#else
+  return properties.major == 9 && properties.minor == 0;
+#endif
+}
+
+// The kernels of conv2d_sm90.cu have only run in the emulator so far: off unless asked for.
+bool sm90_is_wanted() {
+  const char* wanted = std::getenv("CONVLET_SM90");
+  return wanted && std::strcmp(wanted, "1") == 0;
+}
+
 class CudaDevice final : public Device {
  public:
   CudaDevice(cudaStream_t stream, const cudaDeviceProp& properties)
@@ -26,7 +43,9 @@ class CudaDevice final : public Device {
                   properties_.totalGlobalMem >> 30, " GB, ", name_of(precision));
   }
 
-  const Kernels& kernels(Precision precision) const override { return table(precision); }
+  const Kernels& kernels(Precision precision) const override {
+    return table(precision, has_sm90(properties_) && sm90_is_wanted());
+  }
   Context& context() override { return context_; }
   bool sees_host_memory() const override { return false; }
 

@@ -51,8 +51,8 @@ struct Matrix {
   using Step = std::int64_t;
   CONVLET_DEVICE Line line(std::int64_t index) const { return index; }
   CONVLET_DEVICE Column column(std::int64_t index) const { return index; }
-  CONVLET_DEVICE Step line_step() const { return kDepth; }
-  CONVLET_DEVICE Step column_step() const { return kDepth; }
+  CONVLET_DEVICE Step line_step(int n) const { return n; }
+  CONVLET_DEVICE Step column_step(int n) const { return n; }
   CONVLET_DEVICE void advance_line(Line& line, Step step) const { line += step; }
   CONVLET_DEVICE void advance_column(Column& column, Step step) const { column += step; }
   CONVLET_DEVICE Column next(Column column) const { return column + 1; }
@@ -99,8 +99,8 @@ struct Patches {
   }
   CONVLET_DEVICE Line line(std::int64_t index) const { return line_at(results.digits(index)); }
   CONVLET_DEVICE Column column(std::int64_t index) const { return terms.digits(index); }
-  CONVLET_DEVICE Step line_step() const { return results.digits(kDepth); }
-  CONVLET_DEVICE Step column_step() const { return terms.digits(kDepth); }
+  CONVLET_DEVICE Step line_step(int n) const { return results.digits(n); }
+  CONVLET_DEVICE Step column_step(int n) const { return terms.digits(n); }
   CONVLET_DEVICE void advance_line(Line& line, const Step& step) const {
     line = line_at(results.sum(line.at, step));
   }
@@ -138,7 +138,7 @@ struct Filters {
   using Step = Digits;
   CONVLET_DEVICE Line line(std::int64_t index) const { return index; }
   CONVLET_DEVICE Column column(std::int64_t index) const { return terms.digits(index); }
-  CONVLET_DEVICE Step column_step() const { return terms.digits(kDepth); }
+  CONVLET_DEVICE Step column_step(int n) const { return terms.digits(n); }
   CONVLET_DEVICE void advance_column(Column& column, const Step& step) const {
     column = terms.sum(column, step);
   }
@@ -158,6 +158,8 @@ struct Filters {
 // once, lines 4 apart, are in different banks.
 template <bool columns_are_terms, int extent>
 struct TileLayout {
+  static constexpr bool kColumnsAreTerms = columns_are_terms;
+  static constexpr int kLines = columns_are_terms ? extent : kDepth;
   static constexpr int kColumns = columns_are_terms ? kDepth : extent;
 
   CONVLET_DEVICE static int offset(int line, int column) {
@@ -176,20 +178,18 @@ struct TileLayout {
   }
 };
 
-template <class Source, bool columns_are_terms, int extent, int threads>
+template <class Source, class Layout, int threads>
 class Feed {
  public:
-  using Layout = TileLayout<columns_are_terms, extent>;
-
   // Tiles of the results from `result` on, beginning with `term`.
   CONVLET_DEVICE Feed(const Source& source, std::int64_t result, std::int64_t term)
       : source_(source),
         line_(static_cast<int>(threadIdx.x) / kPieces),
         column_(static_cast<int>(threadIdx.x) % kPieces * 4),
-        place_(source.column((columns_are_terms ? term : result) + column_)) {
+        place_(source.column((Layout::kColumnsAreTerms ? term : result) + column_)) {
 #pragma unroll
     for (int i = 0; i < kPasses; ++i)
-      lines_[i] = source.line((columns_are_terms ? result : term) + line_ + i * kLines);
+      lines_[i] = source.line((Layout::kColumnsAreTerms ? result : term) + line_ + i * kAtOnce);
   }
 
   CONVLET_DEVICE void copy(float* tile) const {
@@ -199,7 +199,7 @@ class Feed {
       for (int i = 0; i < kPasses; ++i) {
         std::int64_t offset;
         const bool valid = source_.find(lines_[i], place, &offset);
-        copy_async_16(tile + Layout::offset(line_ + i * kLines, column_),
+        copy_async_16(tile + Layout::offset(line_ + i * kAtOnce, column_),
                       source_.data + (valid ? offset : 0), valid);
       }
       return;
@@ -212,14 +212,14 @@ class Feed {
       for (int i = 0; i < kPasses; ++i) {
         std::int64_t offset;
         const bool valid = source_.find(lines_[i], place, &offset);
-        copy_async_4(tile + Layout::offset(line_ + i * kLines, column_) + j,
+        copy_async_4(tile + Layout::offset(line_ + i * kAtOnce, column_) + j,
                      source_.data + (valid ? offset : 0), valid);
       }
     }
   }
 
   CONVLET_DEVICE void advance() {
-    if constexpr (columns_are_terms) {
+    if constexpr (Layout::kColumnsAreTerms) {
       source_.advance_column(place_, step_);
     } else {
 #pragma unroll
@@ -229,15 +229,16 @@ class Feed {
 
  private:
   static constexpr int kPieces = Layout::kColumns / 4;
-  static constexpr int kLines = threads / kPieces;  // copied at a time
-  static constexpr int kPasses = extent * kDepth / 4 / threads;
-  static_assert(kPasses >= 1 && kPasses * threads * 4 == extent * kDepth, "no thread is idle");
+  static constexpr int kAtOnce = threads / kPieces;  // lines
+  static constexpr int kPasses = Layout::kLines / kAtOnce;
+  static_assert(kPasses * kAtOnce == Layout::kLines && kAtOnce * kPieces == threads,
+                "no thread is idle");
 
   CONVLET_DEVICE static typename Source::Step step_of(const Source& source) {
-    if constexpr (columns_are_terms)
-      return source.column_step();
+    if constexpr (Layout::kColumnsAreTerms)
+      return source.column_step(Layout::kColumns);
     else
-      return source.line_step();
+      return source.line_step(Layout::kLines);
   }
 
   const Source& source_;

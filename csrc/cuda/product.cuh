@@ -46,15 +46,30 @@ struct Tile {
   static constexpr int warp_rows = warp_rows_, warp_columns = warp_columns_;
   static constexpr int warps_across = columns / warp_columns;
   static constexpr int threads = 32 * (rows / warp_rows) * warps_across;
-  static constexpr int stage = (rows + columns) * kDepth;  // floats
-  static constexpr int pitch = columns + 8;                // of the result in shared memory
-  static constexpr std::size_t shared_bytes =
-      sizeof(float) * (kStages * stage > rows * pitch ? kStages * stage : rows * pitch);
+  static constexpr int pitch = columns + 8;  // of the result in shared memory
 };
 template <Precision precision>
 using WideTile = Tile<128, wide_columns(precision), 32, wide_columns(precision) / 2>;
 using SquareTile = Tile<64, 64, 32, 32>;
 using NarrowTile = Tile<128, 32, 32, 32>;
+
+constexpr int kSharedAlignment = 128;  // of a launch's dynamic shared memory
+
+// What a method of multiplying needs of shared memory, in floats.
+template <class Method>
+struct Stage {
+  static constexpr int kFloats = (Method::Tile::rows + Method::Tile::columns) * Method::depth;
+  static constexpr int kResult = Method::Tile::rows * Method::Tile::pitch;
+  static constexpr std::size_t kBytes =
+      sizeof(float) * (kStages * kFloats > kResult ? kStages * kFloats : kResult) +
+      (Method::alignment > kSharedAlignment ? Method::alignment : 0);
+
+  CONVLET_DEVICE static float* aligned(float* shared) {
+    if (Method::alignment <= kSharedAlignment) return shared;
+    const auto past = reinterpret_cast<std::uintptr_t>(shared) % Method::alignment;
+    return past ? shared + (Method::alignment - past) / sizeof(float) : shared;
+  }
+};
 
 // The sums of one warp: (warp_rows / 16) x (warp_columns / 8) blocks of 16 x 8.
 template <class Tile, class LayoutA, class LayoutB, Precision precision>
@@ -71,6 +86,7 @@ struct WarpSums {
         g(static_cast<int>(threadIdx.x) % 32 / 4),
         t(static_cast<int>(threadIdx.x) % 4) {}
 
+  CONVLET_DEVICE void finish_tile() {}
   CONVLET_DEVICE void add_tile(const float* a, const float* b) {
     using Terms = Arithmetic<precision>;
     typename Terms::A rows[kRows];
@@ -118,6 +134,17 @@ CONVLET_DEVICE void activate_in_epilogue(Activation activation, float (&value)[4
       value[j] = activated(activation, value[j]);
 }
 
+// How a block multiplies its tiles: here, each warp a share of them by mma.sync.
+template <class Problem, class Tile_, Precision precision>
+struct ByWarps {
+  using Tile = Tile_;
+  static constexpr int depth = kDepth;
+  static constexpr int alignment = kSharedAlignment;
+  using LayoutA = TileLayout<Problem::kColumnsOfAAreTerms, Tile::rows>;
+  using LayoutB = TileLayout<Problem::kColumnsOfBAreTerms, Tile::columns>;
+  using Sums = WarpSums<Tile, LayoutA, LayoutB, precision>;
+};
+
 // Bias, activation and the way out of shared memory, in whole lines.
 template <class Tile>
 CONVLET_DEVICE void store_tile(const float* tile, const Result& y, std::int64_t first_row,
@@ -148,9 +175,11 @@ CONVLET_DEVICE void store_tile(const float* tile, const Result& y, std::int64_t 
   }
 }
 
-template <class Problem, class Tile, Precision precision>
+template <class Problem, class Method>
 CONVLET_DEVICE void multiply_block(const Problem& problem, const Cut& cut, std::int64_t block,
                                    float* shared) {
+  using Tile = typename Method::Tile;
+  constexpr int kTermsOfStep = Method::depth, kSizeOfA = Tile::rows * Method::depth;
   const std::int64_t across = divide(block, cut.column_tiles);
   const std::int64_t down = divide(across, cut.row_tiles), slice = divide(down, cut.parts);
   const std::int64_t first_column = (block - across * cut.column_tiles) * Tile::columns;
@@ -162,31 +191,32 @@ CONVLET_DEVICE void multiply_block(const Problem& problem, const Cut& cut, std::
   const std::int64_t first = part * cut.part_terms;
   const std::int64_t terms =
       product.terms - first < cut.part_terms ? product.terms - first : cut.part_terms;
-  const int steps = terms > 0 ? static_cast<int>((terms + kDepth - 1) / kDepth) : 0;
+  const int steps = terms > 0 ? static_cast<int>((terms + kTermsOfStep - 1) / kTermsOfStep) : 0;
 
-  Feed<decltype(product.a), Problem::kColumnsOfAAreTerms, Tile::rows, Tile::threads> a(
-      product.a, first_row, first);
-  Feed<decltype(product.b), Problem::kColumnsOfBAreTerms, Tile::columns, Tile::threads> b(
-      product.b, first_column, first);
-  auto stage = [&](int step) { return shared + step % kStages * Tile::stage; };
+  Feed<decltype(product.a), typename Method::LayoutA, Tile::threads> a(product.a, first_row, first);
+  Feed<decltype(product.b), typename Method::LayoutB, Tile::threads> b(product.b, first_column,
+                                                                       first);
+  auto stage = [&](int step) { return shared + step % kStages * Stage<Method>::kFloats; };
   auto copy = [&](int step) {
     if (step < steps) {
-      a.copy(stage(step)), b.copy(stage(step) + Tile::rows * kDepth);
+      a.copy(stage(step)), b.copy(stage(step) + kSizeOfA);
       a.advance(), b.advance();
     }
     copy_async_commit();
   };
 
-  WarpSums<Tile, typename decltype(a)::Layout, typename decltype(b)::Layout, precision> sums;
+  typename Method::Sums sums;
 #pragma unroll 1
   for (int step = 0; step < kStages - 1; ++step) copy(step);
 #pragma unroll 1
   for (int step = 0; step < steps; ++step) {
     copy_async_wait<kStages - 2>();
+    sums.finish_tile();
     __syncthreads();  // this step's tiles are there, and the last step's have been read
+    sums.add_tile(stage(step), stage(step) + kSizeOfA);
     copy(step + kStages - 1);
-    sums.add_tile(stage(step), stage(step) + Tile::rows * kDepth);
   }
+  sums.finish_tile();
   copy_async_wait<0>();
   __syncthreads();
   sums.write(shared);
@@ -196,51 +226,57 @@ CONVLET_DEVICE void multiply_block(const Problem& problem, const Cut& cut, std::
   __syncthreads();
 }
 
-template <class Problem, class Tile, Precision precision>
-__global__ void __launch_bounds__(Tile::threads, 1)
+template <class Problem, class Method>
+__global__ void __launch_bounds__(Method::Tile::threads, 1)
     product_kernel(const Problem problem, const Cut cut, const std::int64_t blocks) {
-  CONVLET_DYNAMIC_SHARED(float, shared);
+  CONVLET_DYNAMIC_SHARED(float, memory);
+  float* shared = Stage<Method>::aligned(memory);
 #pragma unroll 1
   for (std::int64_t block = blockIdx.x; block < blocks; block += gridDim.x)
-    multiply_block<Problem, Tile, precision>(problem, cut, block, shared);
+    multiply_block<Problem, Method>(problem, cut, block, shared);
 }
 
-constexpr std::int64_t kMostBlocks = (std::int64_t{1} << 31) - 1;
-
-template <class Tile, Precision precision, class Problem>
-void launch_tiles(Context& context, const Problem& problem, const Cut& cut) {
+template <class Method, class Problem>
+void launch_blocks(Context& context, const Problem& problem, const Cut& cut) {
+  constexpr std::int64_t kMostBlocks = (std::int64_t{1} << 31) - 1;
   const std::int64_t blocks = cut.blocks();
-  launch(context, product_kernel<Problem, Tile, precision>,
-         dim3(static_cast<unsigned>(std::min(blocks, kMostBlocks))), dim3(Tile::threads),
-         Tile::shared_bytes, problem, cut, blocks);
+  launch(context, product_kernel<Problem, Method>,
+         dim3(static_cast<unsigned>(std::min(blocks, kMostBlocks))), dim3(Method::Tile::threads),
+         Stage<Method>::kBytes, problem, cut, blocks);
 }
 
 // y = act(bias + the sum of the parts); y is `size` values, in rows as long as bias.
 void finish_parts(Context& context, std::int64_t parts, const float* partial, std::int64_t size,
                   std::int64_t columns, const float* bias, Activation activation, float* y);
 
-// The whole product into problem.y, by way of the workspace where it is cut. y's rows as a whole,
-// all slices side by side, are `width` long.
+// The whole product into problem.y, by way of the workspace where it is cut: run(problem) launches
+// its blocks. y's rows as a whole, all slices side by side, are `width` long.
+template <class Problem, class Run>
+void multiply_parts(Context& context, Problem problem, const Cut& cut, std::int64_t elements,
+                    std::int64_t width, void* workspace, Run&& run) {
+  if (cut.parts == 1) return run(problem);
+  const Result y = problem.y;
+  problem.y.data = static_cast<float*>(workspace);
+  problem.y.part = elements;
+  problem.y.vectors = y.vectors && elements % 4 == 0;
+  run(problem);
+  finish_parts(context, cut.parts, static_cast<const float*>(workspace), elements, width, y.bias,
+               y.activation, y.data);
+}
+
 template <Precision precision, class Problem>
-void multiply(Context& context, Problem problem, const ProductShape& shape, std::int64_t width,
-              void* workspace) {
+void multiply(Context& context, const Problem& problem, const ProductShape& shape,
+              std::int64_t width, void* workspace) {
   if (shape.elements == 0) return;
   const Cut cut = cut_product(shape, precision);
-  const Result y = problem.y;
-  if (cut.parts > 1) {
-    problem.y.data = static_cast<float*>(workspace);
-    problem.y.part = shape.elements;
-    problem.y.vectors = y.vectors && shape.elements % 4 == 0;
-  }
-  if (cut.tile == TileKind::wide)
-    launch_tiles<WideTile<precision>, precision>(context, problem, cut);
-  else if (cut.tile == TileKind::square)
-    launch_tiles<SquareTile, precision>(context, problem, cut);
-  else
-    launch_tiles<NarrowTile, precision>(context, problem, cut);
-  if (cut.parts > 1)
-    finish_parts(context, cut.parts, static_cast<const float*>(workspace), shape.elements, width,
-                 y.bias, y.activation, y.data);
+  multiply_parts(context, problem, cut, shape.elements, width, workspace, [&](const Problem& p) {
+    if (cut.tile == TileKind::wide)
+      launch_blocks<ByWarps<Problem, WideTile<precision>, precision>>(context, p, cut);
+    else if (cut.tile == TileKind::square)
+      launch_blocks<ByWarps<Problem, SquareTile, precision>>(context, p, cut);
+    else
+      launch_blocks<ByWarps<Problem, NarrowTile, precision>>(context, p, cut);
+  });
 }
 
 }  // namespace convlet::cuda

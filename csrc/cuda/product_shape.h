@@ -9,7 +9,8 @@
 
 namespace convlet::cuda {
 
-constexpr int kDepth = 16;  // terms that a block takes in at a time
+constexpr int kDepth = 16;     // terms that a block takes in at a time
+constexpr int kPartUnit = 64;  // what the lengths of parts are multiples of
 // The tensor cores cut the last bits of every sum they add to, always towards zero: longer sums are
 // made of parts, and those are added with rounding.
 constexpr std::int64_t kLongestPart = 4608;
@@ -31,7 +32,7 @@ constexpr int wide_columns(Precision precision) {
 struct Cut {
   TileKind tile;
   std::int64_t row_tiles, column_tiles, slices, parts;
-  std::int64_t part_terms;  // a multiple of kDepth
+  std::int64_t part_terms;  // a multiple of kPartUnit
 
   std::int64_t blocks() const { return row_tiles * column_tiles * slices * parts; }
 };
@@ -40,31 +41,27 @@ inline std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
   return (a + b - 1) / b;
 }
 
-inline Cut cut_product(const ProductShape& s, Precision precision) {
-  auto tiles = [&](std::int64_t rows, std::int64_t columns) {
-    return ceil_div(s.rows, rows) * ceil_div(s.columns, columns) * s.slices;
-  };
-  // Wide tiles read least from memory, where there are enough of them and not one half is empty.
-  constexpr std::int64_t kEnoughWide = 96, kEnough = 512, kShortestPart = 256;
-  const std::int64_t wide = wide_columns(precision);
-  Cut cut;
-  cut.tile = s.columns <= 32 ? TileKind::narrow
-             : ceil_div(s.columns, 64) * 64 % wide == 0 && tiles(128, wide) >= kEnoughWide
-                 ? TileKind::wide
-                 : TileKind::square;
-  const std::int64_t rows = cut.tile == TileKind::square ? 64 : 128;
-  const std::int64_t columns = cut.tile == TileKind::wide     ? wide
-                               : cut.tile == TileKind::square ? 64
-                                                              : 32;
-  cut.row_tiles = ceil_div(s.rows, rows);
-  cut.column_tiles = ceil_div(s.columns, columns);
-  cut.slices = s.slices;
-  const std::int64_t for_blocks = kEnough / std::max<std::int64_t>(tiles(rows, columns), 1);
+// Into tiles of `rows` x `columns`, and parts enough to fill a device.
+inline Cut cut_into(const ProductShape& s, TileKind tile, std::int64_t rows, std::int64_t columns) {
+  constexpr std::int64_t kEnough = 512, kShortestPart = 256;
+  Cut cut = {tile, ceil_div(s.rows, rows), ceil_div(s.columns, columns), s.slices, 1, 0};
+  const std::int64_t for_blocks = kEnough / std::max<std::int64_t>(cut.blocks(), 1);
   const std::int64_t parts = std::max({std::min(s.terms / kShortestPart, for_blocks),
                                        ceil_div(s.terms, kLongestPart), std::int64_t{1}});
-  cut.part_terms = ceil_div(ceil_div(s.terms, parts), kDepth) * kDepth;
-  cut.parts = cut.part_terms ? ceil_div(s.terms, cut.part_terms) : 1;
+  cut.part_terms = ceil_div(ceil_div(s.terms, parts), kPartUnit) * kPartUnit;
+  if (s.terms > 0) cut.parts = ceil_div(s.terms, cut.part_terms);
   return cut;
+}
+
+inline Cut cut_product(const ProductShape& s, Precision precision) {
+  if (s.columns <= 32) return cut_into(s, TileKind::narrow, 128, 32);
+  // Wide tiles read least from memory, where there are enough of them and not one half is empty.
+  constexpr std::int64_t kEnoughWide = 96;
+  const std::int64_t columns = wide_columns(precision), tiles = ceil_div(s.columns, columns);
+  if (ceil_div(s.columns, 64) * 64 % columns == 0 &&
+      ceil_div(s.rows, 128) * tiles * s.slices >= kEnoughWide)
+    return cut_into(s, TileKind::wide, 128, columns);
+  return cut_into(s, TileKind::square, 64, 64);
 }
 
 inline std::size_t product_workspace(const ProductShape& s, Precision precision) {

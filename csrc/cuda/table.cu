@@ -3,6 +3,7 @@
 #include <type_traits>
 
 #include "cuda/convolution.h"
+#include "cuda/sm90.h"
 #include "cuda/table.h"
 
 namespace convlet::cuda {
@@ -125,12 +126,21 @@ Kernels bfloat16_table() {
   return t;
 }
 
+Kernels bfloat16_sm90_table() {
+  Kernels t = bfloat16_table();
+  t.conv2d_workspace = sm90::conv2d_workspace;
+  t.conv2d = sm90::conv2d;
+  t.conv2d_backward_input = sm90::conv2d_backward_input;
+  return t;
+}
+
 }  // namespace
 
-const Kernels& table(Precision precision) {
-  static const Kernels float32 = float32_table(), tf32 = tf32_table(), bfloat16 = bfloat16_table();
+const Kernels& table(Precision precision, bool sm90) {
+  static const Kernels float32 = float32_table(), tf32 = tf32_table(), bfloat16 = bfloat16_table(),
+                       bfloat16_sm90 = bfloat16_sm90_table();
   return precision == Precision::tf32       ? tf32
-         : precision == Precision::bfloat16 ? bfloat16
+         : precision == Precision::bfloat16 ? (sm90 ? bfloat16_sm90 : bfloat16)
                                             : float32;
 }
 

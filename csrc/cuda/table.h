@@ -12,6 +12,7 @@ constexpr const char* kTableName = "simt";
 constexpr const char* kTableName = "cuda";
 #endif
 
-const Kernels& table(Precision precision);
+// With `sm90`, those that use the instructions of sm_90a where there are any.
+const Kernels& table(Precision precision, bool sm90);
 
 }  // namespace convlet::cuda
