@@ -1,6 +1,8 @@
 """Kernels of precision bfloat16: factors rounded to bfloat16, all else float32. Where the machine
 lacks the instructions the same bodies run on emulated ones."""
 
+import platform
+
 import numpy as np
 import pytest
 import torch
@@ -209,3 +211,13 @@ def test_the_same_bits_with_any_number_of_threads(bfloat16, case):
     for results in all_results[1:]:
         for got, first in zip(results, all_results[0], strict=True):
             assert_exact(got, first)
+
+
+def test_the_native_table_is_made_of_the_instruction():
+    """VDPBF16PS with its EVEX prefix, in the module where its table is compiled."""
+    code = np.fromfile(_core.__file__, np.uint8)
+    prefix, map_of_opcode, kind, opcode = (code[i : len(code) - 5 + i] for i in (0, 1, 2, 4))
+    f3_without_w = (kind & 0x87) == 0x06
+    found = (prefix == 0x62) & (map_of_opcode & 7 == 2) & f3_without_w & (opcode == 0x52)
+    expected = platform.machine() == "x86_64"
+    assert (np.count_nonzero(found) > 500) == expected

@@ -52,6 +52,36 @@ inline void conv2d_backward_weight_bfloat16(Context& context, const Conv2dShape&
     float32_kernels().conv2d_backward_weight(context, s, dy, x, dw, workspace);
 }
 
+inline std::size_t conv2d_pool_workspace_bfloat16(const Conv2dPoolShape& s, Pass pass,
+                                                  int threads) {
+  return pays(s.conv, pass) ? correlate_pool_workspace<Bfloat16>(s, pass, threads)
+                            : float32_kernels().conv2d_pool_workspace(s, pass, threads);
+}
+inline void conv2d_pool_bfloat16(Context& context, const Conv2dPoolShape& s, const float* x,
+                                 const float* w, const float* bias, Activation activation, float* y,
+                                 std::uint8_t* choice, void* workspace) {
+  if (pays(s.conv, Pass::forward))
+    correlate_pool<Bfloat16>(context, s, x, w, bias, activation, y, choice, workspace);
+  else
+    float32_kernels().conv2d_pool(context, s, x, w, bias, activation, y, choice, workspace);
+}
+inline void conv2d_pool_backward_input_bfloat16(Context& context, const Conv2dPoolShape& s,
+                                                const float* dy, const std::uint8_t* choice,
+                                                const float* w, float* dx, void* workspace) {
+  if (pays(s.conv, Pass::backward_input))
+    correlate_pool_input<Bfloat16>(context, s, dy, choice, w, dx, workspace);
+  else
+    float32_kernels().conv2d_pool_backward_input(context, s, dy, choice, w, dx, workspace);
+}
+inline void conv2d_pool_backward_weight_bfloat16(Context& context, const Conv2dPoolShape& s,
+                                                 const float* dy, const std::uint8_t* choice,
+                                                 const float* x, float* dw, void* workspace) {
+  if (pays(s.conv, Pass::backward_weight))
+    correlate_pool_weight<Bfloat16>(context, s, dy, choice, x, dw, workspace);
+  else
+    float32_kernels().conv2d_pool_backward_weight(context, s, dy, choice, x, dw, workspace);
+}
+
 inline std::size_t dense_workspace_bfloat16(const DenseShape& s, Pass pass, int threads) {
   return pays(s, pass) ? make_dense_work<Bfloat16>(s, pass, threads, nullptr).bytes
                        : float32_kernels().dense_workspace(s, pass, threads);
@@ -84,6 +114,10 @@ constexpr Kernels bfloat16_table(Kernels kernels, const char* name) {
   kernels.conv2d = conv2d_bfloat16;
   kernels.conv2d_backward_input = conv2d_backward_input_bfloat16;
   kernels.conv2d_backward_weight = conv2d_backward_weight_bfloat16;
+  kernels.conv2d_pool_workspace = conv2d_pool_workspace_bfloat16;
+  kernels.conv2d_pool = conv2d_pool_bfloat16;
+  kernels.conv2d_pool_backward_input = conv2d_pool_backward_input_bfloat16;
+  kernels.conv2d_pool_backward_weight = conv2d_pool_backward_weight_bfloat16;
   kernels.dense_workspace = dense_workspace_bfloat16;
   kernels.dense = dense_bfloat16;
   kernels.dense_backward_input = dense_backward_input_bfloat16;

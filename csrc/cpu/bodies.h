@@ -2,10 +2,6 @@
 // clang-format off: the order matters, later bodies use earlier ones.
 #include "cpu/products.h"
 #include "cpu/matmul.h"
-#include "cpu/bias_gradient.h"
-#include "formulas/pool2d.h"
-#include "cpu/pool2d.h"
-#include "cpu/conv2d_pool.h"
 #include "cpu/softmax.h"
 #include "cpu/batch_norm.h"
 #include "cpu/layer_norm.h"

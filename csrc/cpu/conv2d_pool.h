@@ -33,17 +33,18 @@ inline void pool_block(const Conv2dPoolShape& s, const Block& block, const float
   }
 }
 
-inline void conv2d_pool(Context& context, const Conv2dPoolShape& s, const float* x, const float* w,
-                        const float* bias, Activation activation, float* y, std::uint8_t* choice,
-                        void* memory) {
+template <class Product>
+inline void correlate_pool(Context& context, const Conv2dPoolShape& s, const float* x,
+                           const float* w, const float* bias, Activation activation, float* y,
+                           std::uint8_t* choice, void* memory) {
   if (s.conv.N == 0) return;
   const Correlation k =
-      make_correlation<Float32>(s.conv, true, context.threads(), memory, s.pool.R);
-  pack_weights<Float32>(context, s.conv, k, w);
+      make_correlation<Product>(s.conv, true, context.threads(), memory, s.pool.R);
+  pack_weights<Product>(context, s.conv, k, w);
   for_each_region(
       context, k, nullptr,
-      [&](const Block& block, float* copy) { return images_of<Float32>(k, block, x, copy); },
-      weighted_sums<Float32>(s.conv, k, bias, Activation::none),
+      [&](const Block& block, float* copy) { return images_of<Product>(k, block, x, copy); },
+      weighted_sums<Product>(s.conv, k, bias, Activation::none),
       [&](const Block& block, const float* z, std::int64_t first_panel, std::int64_t last_panel) {
         pool_block(s, block, z, first_panel * kPanel, smaller(last_panel * kPanel, s.conv.K),
                    activation == Activation::relu, y, choice);
@@ -74,7 +75,50 @@ struct PooledGradient {
     }
   }
 
+  // All channels of pixels [begin, end) of a row as elements; the pixels are `width` elements
+  // apart.
+  template <class Product>
+  void elements(std::int64_t n, std::int64_t h, std::int64_t begin, std::int64_t end,
+                std::int64_t width, float* to) const {
+    if constexpr (!Product::converts) {
+      row(n, h, begin, end, 0, pool.C, width, to);
+    } else {
+      float values[kPixels * kPanel];
+      for (std::int64_t q = begin; q < end; q += kPixels)
+        for (std::int64_t c = 0; c < pool.C; c += kPanel) {
+          const std::int64_t last = smaller(q + kPixels, end),
+                             columns = smaller(kPanel, pool.C - c);
+          row(n, h, q, last, c, columns, columns, values);
+          for (std::int64_t i = 0; i < last - q; ++i)
+            Product::convert(values + i * columns, 1, columns,
+                             to + (q - begin + i) * width + Product::elements(c));
+        }
+    }
+  }
+
+  // A panel of row h as rows of elements, for the gradient of weights: of image n, or of the pair
+  // of images that starts there.
+  template <class Product>
+  void panel(std::int64_t n, std::int64_t h, std::int64_t channel, int columns, int width,
+             float* to) const {
+    if constexpr (!Product::converts) {
+      row(n, h, 0, pool.W, channel, columns, width, to);
+    } else {
+      float values[2][kPixels * kPanel];
+      const bool whole = n + 1 < pool.N;
+      for (std::int64_t q = 0; q < pool.W; q += kPixels) {
+        const std::int64_t last = smaller(q + kPixels, pool.W);
+        row(n, h, q, last, channel, columns, columns, values[0]);
+        if (whole) row(n + 1, h, q, last, channel, columns, columns, values[1]);
+        Product::pack_pairs(values[0], whole ? values[1] : nullptr, columns, last - q, columns,
+                            width, to + q * width);
+      }
+    }
+  }
+
  private:
+  static constexpr std::int64_t kPixels = 16;
+
   // Pixels [j, j + kCount) of a row of a window whose first is at `to`.
   template <int kCount>
   void window(std::int64_t from, std::int64_t columns, std::int64_t first_of_row, std::int64_t j,
@@ -99,6 +143,7 @@ struct PooledGradient {
 };
 
 // The rows of a block of that gradient, and zeros around it where windows read them.
+template <class Product>
 inline const float* gradient_of(const Correlation& k, const Block& block, const PooledGradient& dz,
                                 float* to) {
   const Windows& w = k.windows;
@@ -111,8 +156,8 @@ inline const float* gradient_of(const Correlation& k, const Block& block, const 
       const std::int64_t h = block.row * w.step_h + w.origin_h + i;
       const bool inside = h >= 0 && h < w.height;
       if (inside)
-        dz.row(block.image + n, h, left + w.origin_w, end + w.origin_w, 0, w.channels, pixel,
-               row + left * pixel);
+        dz.elements<Product>(block.image + n, h, left + w.origin_w, end + w.origin_w, pixel,
+                             row + left * pixel);
       if (k.trimmed) continue;  // no tap reads the padding
       clear(row, (inside ? left : columns) * pixel);
       if (inside) clear(row + end * pixel, (columns - end) * pixel);
@@ -120,31 +165,33 @@ inline const float* gradient_of(const Correlation& k, const Block& block, const 
   return to;
 }
 
-inline void conv2d_pool_backward_input(Context& context, const Conv2dPoolShape& s, const float* dy,
-                                       const std::uint8_t* choice, const float* w, float* dx,
-                                       void* memory) {
+template <class Product>
+inline void correlate_pool_input(Context& context, const Conv2dPoolShape& s, const float* dy,
+                                 const std::uint8_t* choice, const float* w, float* dx,
+                                 void* memory) {
   if (s.conv.N == 0) return;
   const Correlation k =
-      make_correlation<Float32>(s.conv, false, context.threads(), memory, s.pool.R);
+      make_correlation<Product>(s.conv, false, context.threads(), memory, s.pool.R);
   const PooledGradient dz = {s.pool, dy, choice};
-  pack_weights<Float32>(context, s.conv, k, w);
+  pack_weights<Product>(context, s.conv, k, w);
   for_each_region(
       context, k, dx,
-      [&](const Block& block, float* copy) { return gradient_of(k, block, dz, copy); },
-      weighted_sums<Float32>(s.conv, k, nullptr, Activation::none),
+      [&](const Block& block, float* copy) { return gradient_of<Product>(k, block, dz, copy); },
+      weighted_sums<Product>(s.conv, k, nullptr, Activation::none),
       [](const Block&, const float*, std::int64_t, std::int64_t) {});
 }
 
-inline void conv2d_pool_backward_weight(Context& context, const Conv2dPoolShape& s, const float* dy,
-                                        const std::uint8_t* choice, const float* x, float* dw,
-                                        void* memory) {
+template <class Product>
+inline void correlate_pool_weight(Context& context, const Conv2dPoolShape& s, const float* dy,
+                                  const std::uint8_t* choice, const float* x, float* dw,
+                                  void* memory) {
   const PooledGradient dz = {s.pool, dy, choice};
   auto pack = [&](const Block& block, std::int64_t channel, int columns, int width, float* to) {
     for (std::int64_t i = 0; i < block.images * block.rows; ++i, to += s.conv.Q * width)
-      dz.row(block.image + i / block.rows, block.row + i % block.rows, 0, s.conv.Q, channel,
-             columns, width, to);
+      dz.panel<Product>(Product::terms * (block.image + i / block.rows), block.row + i % block.rows,
+                        channel, columns, width, to);
   };
-  weight_gradient<Float32>(context, s.conv, nullptr, pack, x, dw, memory);
+  weight_gradient<Product>(context, s.conv, nullptr, pack, x, dw, memory);
 }
 
 inline void conv2d_pool_backward_bias(Context& context, const Conv2dPoolShape& s, const float* dy,
@@ -157,10 +204,30 @@ inline void conv2d_pool_backward_bias(Context& context, const Conv2dPoolShape& s
   });
 }
 
-inline std::size_t conv2d_pool_workspace(const Conv2dPoolShape& s, Pass pass, int threads) {
+template <class Product>
+inline std::size_t correlate_pool_workspace(const Conv2dPoolShape& s, Pass pass, int threads) {
   if (pass == Pass::backward_weight)
-    return make_weight_gradient<Float32>(s.conv, threads, nullptr).bytes;
-  return make_correlation<Float32>(s.conv, pass == Pass::forward, threads, nullptr, s.pool.R).bytes;
+    return make_weight_gradient<Product>(s.conv, threads, nullptr).bytes;
+  return make_correlation<Product>(s.conv, pass == Pass::forward, threads, nullptr, s.pool.R).bytes;
+}
+
+inline std::size_t conv2d_pool_workspace(const Conv2dPoolShape& s, Pass pass, int threads) {
+  return correlate_pool_workspace<Float32>(s, pass, threads);
+}
+inline void conv2d_pool(Context& context, const Conv2dPoolShape& s, const float* x, const float* w,
+                        const float* bias, Activation activation, float* y, std::uint8_t* choice,
+                        void* workspace) {
+  correlate_pool<Float32>(context, s, x, w, bias, activation, y, choice, workspace);
+}
+inline void conv2d_pool_backward_input(Context& context, const Conv2dPoolShape& s, const float* dy,
+                                       const std::uint8_t* choice, const float* w, float* dx,
+                                       void* workspace) {
+  correlate_pool_input<Float32>(context, s, dy, choice, w, dx, workspace);
+}
+inline void conv2d_pool_backward_weight(Context& context, const Conv2dPoolShape& s, const float* dy,
+                                        const std::uint8_t* choice, const float* x, float* dw,
+                                        void* workspace) {
+  correlate_pool_weight<Float32>(context, s, dy, choice, x, dw, workspace);
 }
 
 }  // namespace convlet::CONVLET_ISA

@@ -16,6 +16,10 @@
 #include "cpu/conv2d.h"
 #include "cpu/conv2d_backward_weight.h"
 #include "cpu/dense.h"
+#include "cpu/bias_gradient.h"
+#include "formulas/pool2d.h"
+#include "cpu/pool2d.h"
+#include "cpu/conv2d_pool.h"
 #include "cpu/peak.h"
 #include "cpu/bfloat16_table.h"
 // clang-format on
