@@ -12,7 +12,7 @@ from convlet import _core, ops
 
 # The largest difference that is not an error, as a share of the largest value. The CPU and a GPU
 # add in different orders and round exp and the like differently; a wrong index is off by all of it.
-TOLERANCE = {"float32": 1e-4, "tf32": 5e-3, "bfloat16": 5e-2}
+TOLERANCE = {"float32": 1e-4, "tf32": 2e-2, "bfloat16": 5e-2}
 
 
 def failures(device: str, precisions: Sequence[str] = tuple(TOLERANCE)) -> list[str]:
