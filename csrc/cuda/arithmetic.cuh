@@ -95,10 +95,15 @@ struct Arithmetic<Precision::float32> {
     split(g, large, finite, small);
     return {Tf32::b(large), Tf32::b(finite), Tf32::b(small)};
   }
+  // Each 16 terms have a sum of their own: the tensor cores truncate what they add to, and a long
+  // sum would lose more than float32 does.
   CONVLET_DEVICE static void multiply_add(float (&d)[4], const A& a, const B& b) {
-    Tf32::multiply_add(d, a.small, b.finite);
-    Tf32::multiply_add(d, a.finite, b.small);
-    Tf32::multiply_add(d, a.large, b.large);
+    float sum[4] = {};
+    Tf32::multiply_add(sum, a.small, b.finite);
+    Tf32::multiply_add(sum, a.finite, b.small);
+    Tf32::multiply_add(sum, a.large, b.large);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) d[i] += sum[i];
   }
 };
 
