@@ -188,7 +188,7 @@ void check(const void* p, std::size_t bytes, Access kind, const void* place) {
     if (!shared) running->unfenced = true;
   } else {
     for (std::size_t i = 0; i < bytes; ++i)
-      if (!written[i] && !(region->visible && static_cast<unsigned char>(first[i]) != kFresh)) {
+      if (!written[i] && !(region->visible && !is_word_fresh(first + i))) {
         report("uninitialised", place, format("%s of %s", name_of(kind), region->name.c_str()));
         break;
       }

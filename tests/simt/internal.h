@@ -70,14 +70,19 @@ bool on_fiber_stack(const void* p);
 // What is known of each granule of some memory; granules are words until someone writes less.
 struct Shadow;
 
-constexpr unsigned char kFresh = 0xFF;  // a NaN in every float format
+// Every word of fresh memory: a NaN as float32, float64 and bfloat16, and nothing that hosts write
+// (unlike -1, the label of an ignored row).
+constexpr std::uint32_t kFresh = 0x7FFAFFFE;
+void make_fresh(char* memory, std::size_t bytes);
+bool is_fresh(const char* byte);       // whether this byte is as in fresh memory
+bool is_word_fresh(const char* byte);  // whether the whole word around it is
 
 struct Region {
   char *begin, *end;
   std::string name;
   Shadow* shadow;
   const void* key;       // of a static shared array
-  bool visible = false;  // the host may write it: what is not kFresh has been written
+  bool visible = false;  // the host may write it: a word that is not kFresh has been written
 };
 Region* find_allocation(const void* p);
 bool in_device_range(const void* p);

@@ -14,6 +14,22 @@
 
 namespace simt {
 
+void make_fresh(char* memory, std::size_t bytes) {
+  for (; bytes >= sizeof kFresh; memory += sizeof kFresh, bytes -= sizeof kFresh)
+    std::memcpy(memory, &kFresh, sizeof kFresh);
+  std::memcpy(memory, &kFresh, bytes);
+}
+
+bool is_fresh(const char* byte) {
+  const auto place = reinterpret_cast<std::uintptr_t>(byte) % sizeof kFresh;
+  return std::memcmp(byte, reinterpret_cast<const char*>(&kFresh) + place, 1) == 0;
+}
+
+bool is_word_fresh(const char* byte) {
+  const auto place = reinterpret_cast<std::uintptr_t>(byte) % sizeof kFresh;
+  return std::memcmp(byte - place, &kFresh, sizeof kFresh) == 0;
+}
+
 namespace {
 
 constexpr std::size_t kPage = 4096;
@@ -85,7 +101,7 @@ char* place_shared(std::size_t bytes, std::size_t alignment, const char* name, c
   shared_bytes += (bytes + 15) / 16 * 16;
   if (shared_bytes > kSharedLimit) fail("%zu bytes of shared memory in a block", shared_bytes);
   shared_next = begin + bytes;
-  std::memset(begin - kGuard, kFresh, bytes + 2 * kGuard);
+  make_fresh(begin - kGuard, bytes + 2 * kGuard);
   shared_regions.push_back({begin, begin + bytes, name, new_shadow(bytes), key});
   return begin;
 }
@@ -152,8 +168,7 @@ void begin_block_memory(std::size_t dynamic_bytes) {
 void end_block_memory() {
   for (Region& region : shared_regions) {
     for (std::size_t i = 0; i < kGuard; ++i)
-      if (static_cast<unsigned char>(region.begin[-1 - static_cast<std::ptrdiff_t>(i)]) != kFresh ||
-          static_cast<unsigned char>(region.end[i]) != kFresh) {
+      if (!is_fresh(region.begin - 1 - i) || !is_fresh(region.end + i)) {
         report("shared memory", nullptr, "written beside " + region.name);
         break;
       }
@@ -200,7 +215,7 @@ cudaError_t cudaMalloc(void** memory, std::size_t bytes) {
   if (pages && mprotect(begin, pages, PROT_READ | PROT_WRITE))
     return note(cudaErrorMemoryAllocation);
   device_next += pages + kPage;
-  std::memset(begin, kFresh, pages);
+  make_fresh(begin, pages);
   char* first = begin + pages - used;
   allocations[first] = {
       {first, first + bytes, "global memory", new_shadow(bytes), nullptr}, begin, pages};
