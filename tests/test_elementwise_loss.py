@@ -69,7 +69,7 @@ def check(kind, prediction, target, smoothing=0.0, reduction="mean"):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("reduction", REDUCTIONS)
-@pytest.mark.parametrize("columns", [*AWKWARD, 8, 10])
+@pytest.mark.parametrize("columns", [*AWKWARD, 8, 10, 5001])
 def test_sizes(isa, kind, reduction, columns):
     for shape in ((1, columns), (19, columns), (columns,), (2, 3, columns)):
         check(kind, *make(kind, *shape), reduction=reduction)

@@ -127,7 +127,7 @@ def accuracy(kind, prediction, target):
     return plan.run([prediction], [target])[-1]
 
 
-@pytest.mark.parametrize("classes", AWKWARD)
+@pytest.mark.parametrize("classes", [*AWKWARD, 5001])
 def test_sparse_and_categorical_accuracy(classes):
     rng = np.random.default_rng(classes)
     prediction = rng.integers(0, 4, (50, classes)).astype(np.float32)  # with ties

@@ -58,7 +58,7 @@ def check(logits, labels, class_weight=None, smoothing=0.0, ignore_index=None, r
 
 
 @pytest.mark.parametrize("kind", ["int64", "probabilities"])
-@pytest.mark.parametrize("classes", [*AWKWARD, 2, 8, 10, 16, 1000])
+@pytest.mark.parametrize("classes", [*AWKWARD, 2, 8, 10, 16, 1000, 5001])
 def test_sizes(isa, kind, classes):
     for rows in (1, 19):
         logits = floats(rows, classes, scale=4.0)

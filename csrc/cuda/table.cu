@@ -46,6 +46,78 @@ CONVLET_KERNEL(recurrent_backward);
 // augment.cu
 CONVLET_KERNEL(augment_workspace);
 CONVLET_KERNEL(augment);
+// activation.cu
+CONVLET_KERNEL(activation);
+CONVLET_KERNEL(activation_backward);
+
+// unary.cu
+CONVLET_KERNEL(unary);
+CONVLET_KERNEL(unary_backward);
+
+// broadcast.cu
+CONVLET_KERNEL(binary);
+CONVLET_KERNEL(binary_backward);
+CONVLET_KERNEL(where);
+CONVLET_KERNEL(strided_copy);
+CONVLET_KERNEL(one_hot);
+
+// dropout.cu
+CONVLET_KERNEL(dropout);
+
+// softmax.cu
+CONVLET_KERNEL(softmax);
+CONVLET_KERNEL(log_softmax);
+CONVLET_KERNEL(softmax_backward);
+CONVLET_KERNEL(log_softmax_backward);
+
+// softmax_cross_entropy.cu
+CONVLET_KERNEL(softmax_cross_entropy);
+
+// elementwise_loss.cu
+CONVLET_KERNEL(elementwise_loss);
+
+// pool2d.cu
+CONVLET_KERNEL(max_pool2d);
+CONVLET_KERNEL(max_pool2d_backward);
+CONVLET_KERNEL(avg_pool2d);
+CONVLET_KERNEL(avg_pool2d_backward);
+
+// upsample2d.cu
+CONVLET_KERNEL(upsample2d);
+CONVLET_KERNEL(upsample2d_backward);
+
+// rows.cu
+CONVLET_KERNEL(copy_to_columns);
+CONVLET_KERNEL(copy_from_columns);
+CONVLET_KERNEL(pad2d);
+CONVLET_KERNEL(crop2d);
+CONVLET_KERNEL(gather_rows);
+CONVLET_KERNEL(accuracy);
+
+// optimizer.cu
+CONVLET_KERNEL(optimizer);
+CONVLET_KERNEL(weight_average);
+CONVLET_KERNEL(moving_average);
+
+// reduction.cu
+CONVLET_KERNEL(sum);
+CONVLET_KERNEL(sum_of_squares);
+CONVLET_KERNEL(regularizer_penalty);
+CONVLET_KERNEL(regularizer_gradient);
+CONVLET_KERNEL(clip_by_norm);
+CONVLET_KERNEL(first_non_finite);
+
+// reduce.cu
+CONVLET_KERNEL(reduce_workspace);
+CONVLET_KERNEL(reduce);
+CONVLET_KERNEL(reduce_backward);
+
+// bias_gradient.cu
+CONVLET_KERNEL(bias_gradient_workspace);
+CONVLET_KERNEL(bias_gradient);
+
+// peak.cu
+CONVLET_KERNEL(fma_peak);
 
 #undef CONVLET_KERNEL
 
@@ -76,6 +148,80 @@ Kernels float32_table() {
   CONVLET_KERNEL(scale);
 
   set_products<Precision::float32>(t);
+  // activation.cu
+  CONVLET_KERNEL(activation);
+  CONVLET_KERNEL(activation_backward);
+
+  // unary.cu
+  CONVLET_KERNEL(unary);
+  CONVLET_KERNEL(unary_backward);
+
+  // broadcast.cu
+  CONVLET_KERNEL(binary);
+  CONVLET_KERNEL(binary_backward);
+  CONVLET_KERNEL(where);
+  CONVLET_KERNEL(strided_copy);
+  CONVLET_KERNEL(one_hot);
+
+  // dropout.cu
+  CONVLET_KERNEL(dropout);
+
+  // softmax.cu
+  CONVLET_KERNEL(softmax);
+  CONVLET_KERNEL(log_softmax);
+  CONVLET_KERNEL(softmax_backward);
+  CONVLET_KERNEL(log_softmax_backward);
+
+  // softmax_cross_entropy.cu
+  CONVLET_KERNEL(softmax_cross_entropy);
+
+  // elementwise_loss.cu
+  CONVLET_KERNEL(elementwise_loss);
+
+  // pool2d.cu
+  CONVLET_KERNEL(max_pool2d);
+  CONVLET_KERNEL(max_pool2d_backward);
+  CONVLET_KERNEL(avg_pool2d);
+  CONVLET_KERNEL(avg_pool2d_backward);
+
+  // upsample2d.cu
+  CONVLET_KERNEL(upsample2d);
+  CONVLET_KERNEL(upsample2d_backward);
+
+  // rows.cu
+  CONVLET_KERNEL(copy_to_columns);
+  CONVLET_KERNEL(copy_from_columns);
+  CONVLET_KERNEL(pad2d);
+  CONVLET_KERNEL(crop2d);
+  CONVLET_KERNEL(gather_rows);
+  CONVLET_KERNEL(accuracy);
+
+  // optimizer.cu
+  CONVLET_KERNEL(optimizer);
+  CONVLET_KERNEL(weight_average);
+  CONVLET_KERNEL(moving_average);
+
+  // reduction.cu
+  CONVLET_KERNEL(sum);
+  CONVLET_KERNEL(sum_of_squares);
+  CONVLET_KERNEL(regularizer_penalty);
+  CONVLET_KERNEL(regularizer_gradient);
+  CONVLET_KERNEL(clip_by_norm);
+  CONVLET_KERNEL(first_non_finite);
+
+  // reduce.cu
+  CONVLET_KERNEL(reduce_workspace);
+  CONVLET_KERNEL(reduce);
+  CONVLET_KERNEL(reduce_backward);
+
+  // bias_gradient.cu
+  CONVLET_KERNEL(bias_gradient_workspace);
+  CONVLET_KERNEL(bias_gradient);
+
+  // peak.cu
+  CONVLET_KERNEL(fma_peak);
+
+  // resize_workspace and resize_bilinear stay null: loaders resize on host threads, with the CPU's.
 
   // batch_norm.cu
   CONVLET_KERNEL(channel_statistics_workspace);

@@ -32,9 +32,10 @@ CONVLET_DEVICE float4 apply4(F f, const float4* a, const float4* b, std::int64_t
   }
 }
 
-// The first `vectors` groups of four by 16 bytes, the rest one by one.
+// The first `vectors` groups of four by 16 bytes, the rest one by one. Left to itself, ptxas aims
+// at 32 registers and spills around divisions; five blocks allow 48.
 template <class F>
-__global__ void __launch_bounds__(kTransformThreads)
+__global__ void __launch_bounds__(kTransformThreads, 5)
     transform_kernel(std::int64_t n, std::int64_t vectors, const float* a, const float* b, float* y,
                      F f) {
   const std::int64_t first = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;

@@ -9,9 +9,9 @@ struct Neighbours {
 
   CONVLET_HOST_DEVICE Neighbours(std::int64_t p, std::int64_t factor, std::int64_t size) {
     const std::int64_t numerator = larger(0, 2 * p + 1 - factor);
-    low = numerator / (2 * factor);
+    low = quotient(numerator, 2 * factor);
     high = smaller(low + 1, size - 1);
-    share = static_cast<float>(numerator % (2 * factor)) / static_cast<float>(2 * factor);
+    share = static_cast<float>(numerator - low * 2 * factor) / static_cast<float>(2 * factor);
   }
   // What x[i] counts here.
   CONVLET_HOST_DEVICE float weight(std::int64_t i) const {
