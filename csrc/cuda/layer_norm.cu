@@ -1,163 +1,136 @@
-// layer_norm over rows (formulas in ops/layer_norm.h): a warp per row, or a block per long row. The
-// statistics of a row are made again for the backward. Sums along a row are in float32 over a few
-// values of a thread, then in float64.
-#include <type_traits>
-
+// layer_norm over rows (formulas in ops/layer_norm.h). A row comes from memory once: its team finds
+// it in the cache when it passes over it again. The statistics of a row are made again for the
+// backward. Sums along a row are in float32 over a few values of a thread, then in float64.
 #include "cuda/channels.cuh"
+#include "cuda/team.cuh"
 #include "ops/kernels.h"
 
 namespace convlet::cuda {
 namespace {
 
-constexpr int kWarps = 8;
-constexpr std::int64_t kLongRow = 2048;  // from here on a row has a block
-
-// The threads of a row: a warp of the block, or with kWide all of it.
-template <bool kWide>
-struct RowThreads {
-  static constexpr int kCount = kWide ? 32 * kWarps : 32;
-  static constexpr int kRows = kWide ? 1 : kWarps;  // of a block
-
-  static CONVLET_DEVICE int index() { return static_cast<int>(threadIdx.x) % kCount; }
-  static CONVLET_DEVICE std::int64_t first_row() {
-    return static_cast<std::int64_t>(blockIdx.x) * kRows + static_cast<int>(threadIdx.x) / kCount;
+// Adds f(c, left, pieces) over a row's quads to kSums totals of the team.
+template <int kSums, class F>
+CONVLET_DEVICE void sum_quads(const Team& team, std::int64_t count, F f, double (&totals)[kSums]) {
+  constexpr int kQuadsOfFloat = 4;
+  for (std::int64_t c = 4 * team.rank(); c < count;) {
+    float pieces[kSums] = {};
+    for (int i = 0; i < kQuadsOfFloat && c < count; ++i, c += 4 * team.size())
+      f(c, count - c, pieces);
+    for (int k = 0; k < kSums; ++k) totals[k] += static_cast<double>(pieces[k]);
   }
-  static CONVLET_DEVICE std::int64_t row_step() {
-    return static_cast<std::int64_t>(gridDim.x) * kRows;
-  }
-
-  // The sum over the threads of a row, for each of them.
-  static CONVLET_DEVICE double sum(double value) {
-    for (int other = 16; other > 0; other /= 2) value += __shfl_xor_sync(~0u, value, other);
-    if constexpr (kWide) {
-      CONVLET_SHARED(double, of_warp, [kWarps]);
-      const int warp = static_cast<int>(threadIdx.x) / 32;
-      if (threadIdx.x % 32 == 0) of_warp[warp] = value;
-      __syncthreads();
-      value = 0.0;
-      for (int i = 0; i < kWarps; ++i) value += of_warp[i];
-      __syncthreads();
-    }
-    return value;
-  }
-
-  // The sum of f(c) over a row's columns c, kVector at a time.
-  template <int kVector, class F>
-  static CONVLET_DEVICE double sum_columns(std::int64_t columns, F f) {
-    constexpr int kPiece = 16;
-    double total = 0.0;
-    for (std::int64_t c = index() * kVector; c < columns;) {
-      float piece = 0.0f;
-      for (int i = 0; i < kPiece && c < columns; ++i, c += kCount * kVector) piece += f(c);
-      total += static_cast<double>(piece);
-    }
-    return sum(total);
-  }
-};
+  for (double& total : totals) total = team.all(total, Sum());
+}
 
 // The mean of a row, rounded, and 1 / sqrt(variance + epsilon).
 struct RowScale {
   float mean, inverse;
 };
 
-template <int kVector, bool kWide>
-CONVLET_DEVICE RowScale row_scale(const float* x, std::int64_t columns, float epsilon) {
-  const double count = static_cast<double>(columns);
-  const double sum = RowThreads<kWide>::template sum_columns<kVector>(columns, [=](std::int64_t c) {
-    float v[kVector], total = 0.0f;
-    load_values(x + c, v);
-    for (int j = 0; j < kVector; ++j) total += v[j];
-    return total;
-  });
-  const float mean = static_cast<float>(sum / count);
-  const double square =
-      RowThreads<kWide>::template sum_columns<kVector>(columns, [=](std::int64_t c) {
-        float v[kVector], total = 0.0f;
-        load_values(x + c, v);
-        for (int j = 0; j < kVector; ++j) total = fmaf(v[j] - mean, v[j] - mean, total);
-        return total;
-      });
-  return {mean, static_cast<float>(1.0 / sqrt(square / count + static_cast<double>(epsilon)))};
+CONVLET_DEVICE RowScale row_scale(const Team& team, const LayerNormShape& s, const float* x,
+                                  std::int64_t count, bool wide) {
+  const double columns = static_cast<double>(s.C);
+  double sum[1] = {}, square[1] = {};
+  sum_quads(
+      team, count,
+      [=](std::int64_t c, std::int64_t left, float (&piece)[1]) {
+        const Quad v = load_quad(x + c, left, wide);
+        piece[0] += (v[0] + v[1]) + (v[2] + v[3]);
+      },
+      sum);
+  const float mean = static_cast<float>(sum[0] / columns);
+  sum_quads(
+      team, count,
+      [=](std::int64_t c, std::int64_t left, float (&piece)[1]) {
+        const Quad v = load_quad(x + c, left, wide, mean);
+        for (int k = 0; k < 4; ++k) piece[0] = fmaf(v[k] - mean, v[k] - mean, piece[0]);
+      },
+      square);
+  const double around = square[0] / columns + static_cast<double>(s.epsilon);
+  return {mean, static_cast<float>(1.0 / ::sqrt(around))};
 }
 
-// Calls f for every row of this block's threads, all threads of a block as often.
-template <bool kWide, class F>
-CONVLET_DEVICE void for_rows(std::int64_t rows, F f) {
-  using Threads = RowThreads<kWide>;
-  for (std::int64_t n = Threads::first_row(); n < rows; n += Threads::row_step()) f(n);
+// Quad c of gamma or beta, or `otherwise` where it was left out.
+CONVLET_DEVICE Quad parameter_quad(const float* p, std::int64_t c, std::int64_t left, bool wide,
+                                   float otherwise) {
+  return p ? load_quad(p + c, left, wide) : quad_of(otherwise);
 }
 
-template <int kVector, bool kWide>
-__global__ void __launch_bounds__(32 * kWarps)
-    layer_norm_kernel(LayerNormShape s, const float* x, const float* gamma, const float* beta,
-                      float* y) {
-  for_rows<kWide>(s.N, [&](std::int64_t n) {
+struct Normalise {
+  LayerNormShape s;
+  const float *x, *gamma, *beta;
+  float* y;
+  bool wide;
+
+  CONVLET_DEVICE void operator()(const Team& team, std::int64_t n, std::int64_t count) const {
     const float* from = x + n * s.C;
-    const RowScale scale = row_scale<kVector, kWide>(from, s.C, s.epsilon);
-    for (std::int64_t c = RowThreads<kWide>::index() * kVector; c < s.C;
-         c += RowThreads<kWide>::kCount * kVector) {
-      float v[kVector], factor[kVector], offset[kVector];
-      load_values(from + c, v);
-      load_values(gamma, c, 1.0f, factor);
-      load_values(beta, c, 0.0f, offset);
-      for (int j = 0; j < kVector; ++j)
-        v[j] = (v[j] - scale.mean) * scale.inverse * factor[j] + offset[j];
-      store_values(y + n * s.C + c, v);
+    const RowScale scale = row_scale(team, s, from, count, wide);
+    for_own_quads(team, count, [&](std::int64_t c, std::int64_t left) {
+      Quad v = load_quad(from + c, left, wide);
+      const Quad factor = parameter_quad(gamma, c, left, wide, 1.0f);
+      const Quad offset = parameter_quad(beta, c, left, wide, 0.0f);
+      for (int k = 0; k < 4; ++k)
+        v[k] = (v[k] - scale.mean) * scale.inverse * factor[k] + offset[k];
+      store_quad(y + n * s.C + c, v, left, wide);
+    });
+  }
+};
+
+struct Scales {
+  LayerNormShape s;
+  const float* x;
+  RowScale* scales;
+  bool wide;
+
+  CONVLET_DEVICE void operator()(const Team& team, std::int64_t n, std::int64_t count) const {
+    const RowScale scale = row_scale(team, s, x + n * s.C, count, wide);
+    if (count > 0 && team.rank() == 0) scales[n] = scale;
+  }
+};
+
+struct Gradient {
+  LayerNormShape s;
+  const float *dy, *x, *gamma;
+  const RowScale* scales;
+  float* dx;
+  bool wide;
+
+  // g and x^ of a quad of row n; zeros beyond its end.
+  CONVLET_DEVICE void read(std::int64_t n, std::int64_t c, std::int64_t left, RowScale scale,
+                           Quad& g, Quad& at) const {
+    g = load_quad(dy + n * s.C + c, left, wide);
+    at = load_quad(x + n * s.C + c, left, wide, scale.mean);
+    const Quad factor = parameter_quad(gamma, c, left, wide, 1.0f);
+    for (int k = 0; k < 4; ++k) {
+      g[k] *= factor[k];
+      at[k] = (at[k] - scale.mean) * scale.inverse;
     }
-  });
-}
+  }
 
-template <int kVector, bool kWide>
-__global__ void __launch_bounds__(32 * kWarps)
-    row_scales_kernel(LayerNormShape s, const float* x, RowScale* scales) {
-  for_rows<kWide>(s.N, [&](std::int64_t n) {
-    const RowScale scale = row_scale<kVector, kWide>(x + n * s.C, s.C, s.epsilon);
-    if (RowThreads<kWide>::index() == 0) scales[n] = scale;
-  });
-}
-
-template <int kVector, bool kWide>
-__global__ void __launch_bounds__(32 * kWarps)
-    layer_norm_backward_kernel(LayerNormShape s, const float* dy, const float* x,
-                               const float* gamma, const RowScale* scales, float* dx) {
-  using Threads = RowThreads<kWide>;
-  for_rows<kWide>(s.N, [&](std::int64_t n) {
+  CONVLET_DEVICE void operator()(const Team& team, std::int64_t n, std::int64_t count) const {
     const RowScale scale = scales[n];
-    const float *dy_n = dy + n * s.C, *x_n = x + n * s.C;
-    // g and x^ of some columns.
-    auto read = [&](std::int64_t c, float (&g)[kVector], float (&at)[kVector]) {
-      float factor[kVector];
-      load_values(dy_n + c, g);
-      load_values(x_n + c, at);
-      load_values(gamma, c, 1.0f, factor);
-      for (int j = 0; j < kVector; ++j) {
-        g[j] *= factor[j];
-        at[j] = (at[j] - scale.mean) * scale.inverse;
-      }
-    };
-    const double count = static_cast<double>(s.C);
-    const double plain = Threads::template sum_columns<kVector>(s.C, [&](std::int64_t c) {
-      float g[kVector], at[kVector], total = 0.0f;
-      read(c, g, at);
-      for (int j = 0; j < kVector; ++j) total += g[j];
-      return total;
+    double sums[2] = {};  // of g and of g * x^
+    sum_quads(
+        team, count,
+        [&](std::int64_t c, std::int64_t left, float (&pieces)[2]) {
+          Quad g, at;
+          read(n, c, left, scale, g, at);
+          for (int k = 0; k < 4; ++k) {
+            pieces[0] += g[k];
+            pieces[1] = fmaf(g[k], at[k], pieces[1]);
+          }
+        },
+        sums);
+    const double columns = static_cast<double>(s.C);
+    const auto rest = static_cast<float>(sums[0] / columns);
+    const auto slope = static_cast<float>(sums[1] / columns);
+    for_own_quads(team, count, [&](std::int64_t c, std::int64_t left) {
+      Quad g, at;
+      read(n, c, left, scale, g, at);
+      for (int k = 0; k < 4; ++k) g[k] = (g[k] - rest - at[k] * slope) * scale.inverse;
+      store_quad(dx + n * s.C + c, g, left, wide);
     });
-    const double product = Threads::template sum_columns<kVector>(s.C, [&](std::int64_t c) {
-      float g[kVector], at[kVector], total = 0.0f;
-      read(c, g, at);
-      for (int j = 0; j < kVector; ++j) total = fmaf(g[j], at[j], total);
-      return total;
-    });
-    const float rest = static_cast<float>(plain / count);
-    const float slope = static_cast<float>(product / count);
-    for (std::int64_t c = Threads::index() * kVector; c < s.C; c += Threads::kCount * kVector) {
-      float g[kVector], at[kVector];
-      read(c, g, at);
-      for (int j = 0; j < kVector; ++j) g[j] = (g[j] - rest - at[j] * slope) * scale.inverse;
-      store_values(dx + n * s.C + c, g);
-    }
-  });
-}
+  }
+};
 
 // The sums of dy and of dy * x^ by column.
 template <int kVector>
@@ -195,32 +168,18 @@ __global__ void __launch_bounds__(kMergeColumns* kMergeLines)
   }
 }
 
-// f(vector, wide, blocks) for the kernel that fits a shape and the alignment of its arrays.
-template <class F, class... T>
-void with_rows(const LayerNormShape& s, F&& f, const T*... pointers) {
-  auto with_width = [&](auto vector) {
-    if (s.C >= kLongRow)
-      f(vector, std::true_type(), dim3(blocks_of(s.N)));
-    else
-      f(vector, std::false_type(), dim3(blocks_of((s.N + kWarps - 1) / kWarps)));
-  };
-  if (s.C % 4 == 0 && (aligned_16(pointers) && ...))
-    with_width(std::integral_constant<int, 4>());
-  else
-    with_width(std::integral_constant<int, 1>());
+// Whether rows of these arrays, null ones aside, can be read 16 bytes at a time.
+template <class... T>
+bool wide_rows_of(const LayerNormShape& s, const T*... pointers) {
+  return (wide_rows(s.C, pointers) && ...);
 }
 
 }  // namespace
 
 void layer_norm(Context& context, const LayerNormShape& s, const float* x, const float* gamma,
                 const float* beta, float* y) {
-  with_rows(
-      s,
-      [&](auto vector, auto wide, dim3 blocks) {
-        launch(context, layer_norm_kernel<vector.value, wide.value>, blocks, dim3(32 * kWarps), 0,
-               s, x, gamma, beta, y);
-      },
-      x, gamma, beta, y);
+  launch_rows(context, s.N, s.C,
+              Normalise{s, x, gamma, beta, y, wide_rows_of(s, x, gamma, beta, y)});
 }
 
 std::size_t layer_norm_backward_workspace(const LayerNormShape& s) {
@@ -234,13 +193,7 @@ void layer_norm_backward(Context& context, const LayerNormShape& s, const float*
   const ChannelGrid grid = channel_grid(1, s.N, s.C);
   double* sums = static_cast<double*>(workspace);
   RowScale* scales = reinterpret_cast<RowScale*>(sums + grid.sums());
-  with_rows(
-      s,
-      [&](auto vector, auto wide, dim3 blocks) {
-        launch(context, row_scales_kernel<vector.value, wide.value>, blocks, dim3(32 * kWarps), 0,
-               s, x, scales);
-      },
-      x);
+  launch_rows(context, s.N, s.C, Scales{s, x, scales, wide_rows(s.C, x)});
   if (out.dgamma || out.dbeta) {
     with_vector(
         grid,
@@ -252,13 +205,8 @@ void layer_norm_backward(Context& context, const LayerNormShape& s, const float*
            out.dbeta);
   }
   if (out.dx)
-    with_rows(
-        s,
-        [&](auto vector, auto wide, dim3 blocks) {
-          launch(context, layer_norm_backward_kernel<vector.value, wide.value>, blocks,
-                 dim3(32 * kWarps), 0, s, dy, x, gamma, scales, out.dx);
-        },
-        dy, x, gamma, out.dx);
+    launch_rows(context, s.N, s.C,
+                Gradient{s, dy, x, gamma, scales, out.dx, wide_rows_of(s, dy, x, gamma, out.dx)});
 }
 
 }  // namespace convlet::cuda
