@@ -56,6 +56,7 @@ ATTENTIONS = [
 ]
 FAMILIES = (
     "conv2d",
+    "prepared_conv2d",
     "dense",
     "pool2d",
     "activation",
@@ -113,6 +114,32 @@ def _conv2d(integers, floats, rng):
             True,
         )
         yield f"bias {case}", partial(ops.conv2d_backward_bias, dy), True
+
+
+def _prepared_conv2d(integers, floats, rng):
+    """By plans: weights are prepared there only."""
+    for n, h, w, c, k in ((1, 8, 8, 32, 32), (3, 9, 17, 33, 66), (2, 19, 10, 99, 130)):
+        graph = _core.Graph()
+        values = [graph.input("x", (h, w, c)), graph.input("residual", (h, w, k))]
+        parameters = [graph.parameter("w", (3, 3, c, k)), graph.parameter("b", (k,))]
+        y = graph.node("conv2d", "conv", values[:1], parameters, {"padding": "same"})
+        y = graph.node("add", "add", [y, values[1]])
+        graph.output(graph.node("activation", "act", [y], [], {"activation": "relu"}))
+        state = _core.State(graph)
+        for winograd, numbers in ((False, integers), (True, floats)):
+            state.set(0, numbers(3, 3, c, k))
+            state.set(1, numbers(k))
+            inputs = [numbers(n, h, w, c), numbers(n, h, w, k)]
+            plan = _core.Plan(graph, state, "predict", n, winograd=winograd)
+            yield (
+                f"winograd {winograd} {(h, w, c, k)}",
+                partial(_predicted, plan, inputs),
+                not winograd,
+            )
+
+
+def _predicted(plan, inputs):
+    return plan.predict(inputs)[0]
 
 
 def _dense(integers, floats, rng):

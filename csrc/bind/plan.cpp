@@ -303,7 +303,8 @@ std::unique_ptr<BoundPlan> make_plan(const Graph& graph, std::shared_ptr<BoundSt
                                      const std::string& mode, std::int64_t batch,
                                      const std::vector<py::dict>& losses,
                                      const std::vector<py::dict>& metrics, bool fuse,
-                                     std::uint64_t seed, const std::string& precision) {
+                                     std::uint64_t seed, const std::string& precision,
+                                     bool winograd) {
   PlanOptions options;
   options.mode = mode_named(mode);
   options.batch = batch;
@@ -312,6 +313,7 @@ std::unique_ptr<BoundPlan> make_plan(const Graph& graph, std::shared_ptr<BoundSt
   options.fuse = fuse;
   options.seed = seed;
   options.precision = precision_named("Plan", precision);
+  options.winograd = winograd;
   Graph copy = graph;
   BoundState& state = *bound;
   return locked(state,
@@ -459,7 +461,8 @@ void bind_compiled(py::module_& module) {
   py::class_<BoundPlan>(module, "Plan", "A graph compiled for a largest batch.")
       .def(py::init(&make_plan), arg("graph"), arg("state"), arg("mode"), arg("batch"),
            arg("losses") = std::vector<py::dict>{}, arg("metrics") = std::vector<py::dict>{},
-           arg("fuse") = true, arg("seed") = 0, arg("precision") = "float32")
+           arg("fuse") = true, arg("seed") = 0, arg("precision") = "float32",
+           arg("winograd") = true)
       .def("run", plan_run, arg("inputs"), arg("targets") = std::vector<py::object>{},
            arg("weights") = std::vector<py::object>{}, arg("indices") = py::none(),
            arg("learning_rate") = 0.0)

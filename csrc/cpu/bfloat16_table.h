@@ -122,6 +122,7 @@ constexpr Kernels bfloat16_table(Kernels kernels, const char* name) {
   kernels.dense = dense_bfloat16;
   kernels.dense_backward_input = dense_backward_input_bfloat16;
   kernels.dense_backward_weight = dense_backward_weight_bfloat16;
+  kernels.conv2d_packed = kernels.conv2d_winograd = {};  // they are float32's
   kernels.fma_peak = fma_peak<Bfloat16>;
   return kernels;
 }

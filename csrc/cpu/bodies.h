@@ -2,6 +2,8 @@
 // clang-format off: the order matters, later bodies use earlier ones.
 #include "cpu/products.h"
 #include "cpu/matmul.h"
+#include "cpu/conv2d_packed.h"
+#include "cpu/winograd.h"
 #include "cpu/softmax.h"
 #include "cpu/batch_norm.h"
 #include "cpu/layer_norm.h"
@@ -122,6 +124,8 @@ constexpr Kernels kTable = {
     resize_workspace,
     resize_bilinear,
     fma_peak<Float32>,
+    {packed_bytes, pack, packed_workspace, conv2d_packed},
+    {winograd_bytes, winograd_weights, winograd_workspace, conv2d_winograd},
 };
 
 // Precision "bfloat16" for an instruction set that lacks its arithmetic: slow.

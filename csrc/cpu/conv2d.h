@@ -7,7 +7,7 @@ namespace convlet::CONVLET_ISA {
 // change places.
 template <class Product>
 inline void pack_weights(Context& context, const Conv2dShape& s, const Correlation& k,
-                         const float* w) {
+                         const float* w, float* packed) {
   const std::int64_t panels = k.panels.count(), taps = s.R * s.S, depth = taps * k.terms;
   const std::int64_t group_size = depth * k.panels.padded_columns();
   const std::int64_t terms = k.source_channels / s.groups;
@@ -19,7 +19,7 @@ inline void pack_weights(Context& context, const Conv2dShape& s, const Correlati
           const std::int64_t panel = item / taps % panels;
           const int columns = k.panels.columns_of(panel), width = k.panels.width_of(panel);
           const float* from = w + tap * (s.C / s.groups) * s.K + group * (s.K / s.groups);
-          float* to = k.weights + group * group_size + k.panels.offset_of(panel, depth) +
+          float* to = packed + group * group_size + k.panels.offset_of(panel, depth) +
                       k.tap_index(tap / s.S, tap % s.S) * k.terms * width;
           if (k.h.forward)
             Product::pack(from + panel * kPanel, s.K, terms, columns, width, to);
@@ -29,24 +29,27 @@ inline void pack_weights(Context& context, const Conv2dShape& s, const Correlati
       });
 }
 
-// What for_each_region computes, from packed weights: sum over taps, bias, activation.
+// What for_each_region computes, from packed weights: sum over taps, bias, residual, activation.
+// The residual, which may be null, lies as the whole result y does.
 template <class Product>
-inline auto weighted_sums(const Conv2dShape& s, const Correlation& k, const float* bias,
-                          Activation activation) {
-  return [&k, bias, activation, panels = k.panels.count(), depth = s.R * s.S * k.terms](
-             const float* images, const Region& region, const Row* rows, std::int64_t row_count,
-             std::int64_t index, float* result) {
+inline auto weighted_sums(const Conv2dShape& s, const Correlation& k, const float* packed,
+                          const float* bias, Activation activation, const float* residual = nullptr,
+                          const float* y = nullptr) {
+  return [&k, packed, bias, activation, residual, y, panels = k.panels.count(),
+          depth = s.R * s.S * k.terms](const float* images, const Region& region, const Row* rows,
+                                       std::int64_t row_count, std::int64_t index, float* result) {
     const std::int64_t group = index / panels, panel = index % panels;
     const std::int64_t channel = group * k.panels.columns + panel * kPanel;
     const float* b =
-        k.weights + group * depth * k.panels.padded_columns() + k.panels.offset_of(panel, depth);
+        packed + group * depth * k.panels.padded_columns() + k.panels.offset_of(panel, depth);
     for_each_stretch(region.runs, region.run_count,
                      [&](const Run* runs, std::int64_t run_count, bool first, bool last) {
-                       multiply<Product>(images + group * k.terms, rows, row_count, runs, run_count,
-                                         b, k.panels.width_of(panel), result + channel,
-                                         k.panels.columns_of(panel),
-                                         {first && bias ? bias + channel : nullptr, !first,
-                                          last ? activation : Activation::none});
+                       multiply<Product>(
+                           images + group * k.terms, rows, row_count, runs, run_count, b,
+                           k.panels.width_of(panel), result + channel, k.panels.columns_of(panel),
+                           {first && bias ? bias + channel : nullptr, !first,
+                            last ? activation : Activation::none,
+                            last && residual ? residual + (result - y) + channel : nullptr});
                      });
   };
 }
@@ -59,9 +62,9 @@ inline void correlate(Context& context, const Conv2dShape& s, bool forward, cons
   const Correlation k = make_correlation<Product>(s, forward, context.threads(), memory);
   if constexpr (!Product::converts)
     if (k.depthwise) return depthwise(context, k, source, w, bias, activation, result);
-  pack_weights<Product>(context, s, k, w);
+  pack_weights<Product>(context, s, k, w, k.weights);
   for_each_region<Product>(context, k, source, result,
-                           weighted_sums<Product>(s, k, bias, activation));
+                           weighted_sums<Product>(s, k, k.weights, bias, activation));
 }
 
 inline void conv2d(Context& context, const Conv2dShape& shape, const float* x, const float* w,

@@ -33,6 +33,21 @@ inline void pool_block(const Conv2dPoolShape& s, const Block& block, const float
   }
 }
 
+// From packed weights.
+template <class Product>
+inline void convolve_and_pool(Context& context, const Conv2dPoolShape& s, const Correlation& k,
+                              const float* x, const float* packed, const float* bias,
+                              Activation activation, float* y, std::uint8_t* choice) {
+  for_each_region(
+      context, k, nullptr,
+      [&](const Block& block, float* copy) { return images_of<Product>(k, block, x, copy); },
+      weighted_sums<Product>(s.conv, k, packed, bias, Activation::none),
+      [&](const Block& block, const float* z, std::int64_t first_panel, std::int64_t last_panel) {
+        pool_block(s, block, z, first_panel * kPanel, smaller(last_panel * kPanel, s.conv.K),
+                   activation == Activation::relu, y, choice);
+      });
+}
+
 template <class Product>
 inline void correlate_pool(Context& context, const Conv2dPoolShape& s, const float* x,
                            const float* w, const float* bias, Activation activation, float* y,
@@ -40,15 +55,8 @@ inline void correlate_pool(Context& context, const Conv2dPoolShape& s, const flo
   if (s.conv.N == 0) return;
   const Correlation k =
       make_correlation<Product>(s.conv, true, context.threads(), memory, s.pool.R);
-  pack_weights<Product>(context, s.conv, k, w);
-  for_each_region(
-      context, k, nullptr,
-      [&](const Block& block, float* copy) { return images_of<Product>(k, block, x, copy); },
-      weighted_sums<Product>(s.conv, k, bias, Activation::none),
-      [&](const Block& block, const float* z, std::int64_t first_panel, std::int64_t last_panel) {
-        pool_block(s, block, z, first_panel * kPanel, smaller(last_panel * kPanel, s.conv.K),
-                   activation == Activation::relu, y, choice);
-      });
+  pack_weights<Product>(context, s.conv, k, w, k.weights);
+  convolve_and_pool<Product>(context, s, k, x, k.weights, bias, activation, y, choice);
 }
 
 // The gradient of the convolution, of which only dy and the choices are in memory.
@@ -173,11 +181,11 @@ inline void correlate_pool_input(Context& context, const Conv2dPoolShape& s, con
   const Correlation k =
       make_correlation<Product>(s.conv, false, context.threads(), memory, s.pool.R);
   const PooledGradient dz = {s.pool, dy, choice};
-  pack_weights<Product>(context, s.conv, k, w);
+  pack_weights<Product>(context, s.conv, k, w, k.weights);
   for_each_region(
       context, k, dx,
       [&](const Block& block, float* copy) { return gradient_of<Product>(k, block, dz, copy); },
-      weighted_sums<Product>(s.conv, k, nullptr, Activation::none),
+      weighted_sums<Product>(s.conv, k, k.weights, nullptr, Activation::none),
       [](const Block&, const float*, std::int64_t, std::int64_t) {});
 }
 

@@ -154,6 +154,9 @@ struct Correlation {
   std::int64_t* row_ends;  // of each region, in the rows of a block
   std::size_t bytes;       // of workspace
 
+  std::int64_t packed_floats() const {
+    return h.taps * w.taps * terms * groups * panels.padded_columns();
+  }
   // The place of a tap in the packed weights: taps that are neighbours in the source are
   // neighbours.
   std::int64_t tap_index(std::int64_t r, std::int64_t s) const {
@@ -210,10 +213,10 @@ inline std::int64_t list_regions(Correlation& k, Run* runs) {
 }
 
 // Lays out the work and its workspace; with no memory, only its size. pool_rows: 0, or those of the
-// windows of a conv2d_pool.
+// windows of a conv2d_pool. Weights that were packed before need no place.
 template <class Product>
 inline Correlation make_correlation(const Conv2dShape& s, bool forward, int threads, void* memory,
-                                    std::int64_t pool_rows = 0) {
+                                    std::int64_t pool_rows = 0, bool packed = false) {
   Correlation k = {};
   k.pool_rows = forward ? pool_rows : 0;
   k.h = make_axis(forward, s.H, s.P, s.R, s.stride_h, s.dilation_h, s.pad_top);
@@ -255,10 +258,10 @@ inline Correlation make_correlation(const Conv2dShape& s, bool forward, int thre
   Run* runs = workspace.take<Run>(run_count);
   // A depthwise convolution reads its weights where they are, unless they are not in plane order.
   const std::int64_t taps = s.R * s.S;
-  k.weights =
-      workspace.take<float>(!k.depthwise   ? taps * k.terms * k.groups * k.panels.padded_columns()
-                            : k.planes > 1 ? taps * s.K
-                                           : 0);
+  k.weights = workspace.take<float>(packed         ? 0
+                                    : !k.depthwise ? k.packed_floats()
+                                    : k.planes > 1 ? taps * s.K
+                                                   : 0);
   k.copies = workspace.take<float>(k.copy_floats * threads);
   k.results = workspace.take<float>(k.block_results * threads);
   k.rows = workspace.take<Row>(k.block_pixels * threads);

@@ -28,9 +28,10 @@ struct Run {
 };
 
 struct Epilogue {
-  const float* bias;      // where a sum starts, per column; null is zero
-  bool accumulate;        // the sum is added to what c holds
-  Activation activation;  // applied to the sum
+  const float* bias;                // where a sum starts, per column; null is zero
+  bool accumulate;                  // the sum is added to what c holds
+  Activation activation;            // applied to the sum
+  const float* residual = nullptr;  // added before that, where c is; null is zero
 };
 
 #if CONVLET_ISA_LEVEL == 2 || defined(__aarch64__)
@@ -99,8 +100,10 @@ __attribute__((noinline)) void tile(const float* a, const Row* rows, const Run* 
   }
 
   const bool relu = epilogue.activation == Activation::relu;
-  auto finish = [&](V y, float* to, auto lanes) {
+  auto finish = [&](V y, std::int64_t at, auto lanes) {
+    float* to = c + at;
     if (epilogue.accumulate) y = load(to, lanes) + y;
+    if (epilogue.residual) y = y + load(epilogue.residual + at, lanes);
     if (relu) y = activate(Activation::relu, y);
     store(to, y, lanes);
   };
@@ -109,11 +112,11 @@ __attribute__((noinline)) void tile(const float* a, const Row* rows, const Run* 
     const int lanes = columns - j * V::width;
     CONVLET_UNROLL
     for (int i = 0; i < kRows; ++i) {
-      float* to = c + rows[i].c + j * V::width;
+      const std::int64_t at = rows[i].c + j * V::width;
       if (lanes >= V::width)
-        finish(sum[i][j], to, All());
+        finish(sum[i][j], at, All());
       else
-        finish(sum[i][j], to, First{lanes});
+        finish(sum[i][j], at, First{lanes});
     }
   }
   if (!relu && epilogue.activation != Activation::none)

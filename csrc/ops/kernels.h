@@ -48,6 +48,20 @@ struct RandomStep {
   std::uint64_t step;
 };
 
+// A way to run conv2d, or conv2d_pool, many times with the same weights, which are laid out for it
+// once. It may decline a shape (bytes is 0) by anything but N. The pooling is null without one. All
+// members are null in a table without this way.
+struct PreparedConv2d {
+  std::size_t (*bytes)(const Conv2dShape&, const Pool2dShape*);  // of the prepared weights
+  void (*prepare)(Context&, const Conv2dShape&, const float* w, float* prepared);
+  std::size_t (*workspace)(const Conv2dShape&, const Pool2dShape*, int threads);
+  // y = max_pool2d(act(conv + bias + residual)); bias may be null, and so may the residual, of y's
+  // shape, which is null with a pooling. y may not be residual.
+  void (*run)(Context&, const Conv2dShape&, const Pool2dShape*, const float* x,
+              const float* prepared, const float* bias, const float* residual, Activation, float* y,
+              void* workspace);
+};
+
 struct Kernels {
   const char* name;  // the instruction set: "baseline", "avx2", "avx512", "neon"
 
@@ -80,7 +94,7 @@ struct Kernels {
   void (*avg_pool2d)(Context&, const Pool2dShape&, const float* x, float* y);
   void (*avg_pool2d_backward)(Context&, const Pool2dShape&, const float* dy, float* dx);
 
-  // conv2d_pool.h; the only entries that a table may leave null, all five: a plan then runs the
+  // conv2d_pool.h; entries that a table may leave null, all five: a plan then runs the
   // convolution, its activation and the pooling one by one. bias may be null; choice may be in the
   // forward, when nothing is to be trained. activation is none or relu. dy and choice have the
   // shape of y. The workspace of the last is bias_gradient_workspace's, for the rows of y.
@@ -294,6 +308,12 @@ struct Kernels {
   // For benchmarks: `count` pieces of multiply-adds in registers alone (about 1/20 ms each);
   // returns how many float operations that was. The fastest that any kernel of this table can be.
   double (*fma_peak)(Context&, std::int64_t count);
+
+  // Optional: a plan that only computes forward takes winograd where that does not decline, else
+  // packed, else the conv2d or conv2d_pool above. packed may decline only where groups > 1, and
+  // gives their bits (without a residual); winograd rounds otherwise. A table with one of the two
+  // that has conv2d_pool takes poolings here too.
+  PreparedConv2d conv2d_packed, conv2d_winograd;
 };
 
 }  // namespace convlet

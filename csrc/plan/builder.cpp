@@ -4,8 +4,13 @@
 
 namespace convlet {
 
-Builder::Builder(const Graph& graph, Mode mode, const Fusion& fusion)
-    : graph(graph), mode(mode), fusion_(fusion) {
+Builder::Builder(const Graph& graph, const PlanOptions& options, const Kernels& kernels,
+                 const Fusion& fusion)
+    : graph(graph),
+      mode(options.mode),
+      winograd(options.winograd),
+      kernels(kernels),
+      fusion_(fusion) {
   const std::size_t values = graph.values().size(), parameters = graph.parameters().size();
   values_.assign(values, kNone);
   gradients_.assign(values, kNone);

@@ -14,10 +14,13 @@ namespace convlet {
 
 class Builder {
  public:
-  Builder(const Graph& graph, Mode mode, const Fusion& fusion);
+  Builder(const Graph& graph, const PlanOptions& options, const Kernels& kernels,
+          const Fusion& fusion);
 
   const Graph& graph;
   const Mode mode;
+  const bool winograd;     // PlanOptions::winograd
+  const Kernels& kernels;  // what the steps will run
   Program program;
 
   // Of a sample of a value.

@@ -24,10 +24,10 @@ Program compile(const Graph& graph, State& state, const PlanOptions& options) {
   check_options(graph, state, options);
   state.check_fits(graph);
   const std::vector<ResolvedLoss> losses = resolve_losses(graph, options.losses);
-  const Fusion fusion =
-      fuse(graph, options.mode, options.fuse, losses, state.device().kernels(options.precision));
+  const Kernels& kernels = state.device().kernels(options.precision);
+  const Fusion fusion = fuse(graph, options, kernels, losses);
   const std::vector<Node>& nodes = graph.nodes();
-  Builder builder(graph, options.mode, fusion);
+  Builder builder(graph, options, kernels, fusion);
   Program& program = builder.program;
 
   for (int value : graph.inputs()) {

@@ -139,6 +139,7 @@ struct Fuser {
   const Graph& graph;
   std::vector<bool> needs_gradient;  // by value
   std::vector<int> readers;          // by value: nodes, losses and graph outputs
+  bool conv2d_adds;                  // whether the kernel of a conv2d can add a residual
 
   const Node& node(int index) const { return graph.nodes()[static_cast<std::size_t>(index)]; }
   int producer(int value) const { return graph.values()[static_cast<std::size_t>(value)].producer; }
@@ -149,6 +150,10 @@ struct Fuser {
       if (fusion.live[i] && !fusion.absorbed[i] && fusion.writes[i] == value)
         return static_cast<int>(i);
     return -1;
+  }
+
+  bool adds_residual(const Node& conv2d) const {
+    return conv2d_adds && conv2d.op == "conv2d" && conv2d.attributes.integer("groups", 1) == 1;
   }
 
   // An activation into the kernel that makes its input, unless the backward needs that input.
@@ -172,17 +177,20 @@ struct Fuser {
     absorb(fusion, before, index, normalization);
   }
 
-  // The sum of a batch_norm's output and a value that exists before it, into the batch_norm.
+  // The sum of the output of a batch_norm or conv2d and a value that exists before it, into that
+  // node.
   void fuse_residual(Fusion& fusion, int index) const {
     const Node& own = node(index);
     if (own.inputs.size() != 2) return;
     for (int side : {0, 1}) {
       const int input = own.inputs[side], other = own.inputs[1 - side];
       const int before = producer(input);
-      if (before < 0 || node(before).op != "batch_norm" || readers[input] != 1) continue;
+      if (before < 0 || readers[input] != 1) continue;
+      const bool normalization = node(before).op == "batch_norm";
+      if (!normalization && !adds_residual(node(before))) continue;
       if (producer(other) >= before || graph.shape(input) != graph.shape(other)) continue;
       fusion.residual_of[before] = other;
-      absorb(fusion, before, index, true);
+      absorb(fusion, before, index, normalization);
       return;
     }
   }
@@ -192,6 +200,7 @@ struct Fuser {
     const Node& own = node(index);
     const int input = own.inputs[0], before = maker(fusion, input);
     if (before < 0 || readers[input] != 1 || node(before).op != "conv2d") return;
+    if (fusion.residual_of[before] >= 0) return;
     const int activation = fusion.activation_of[before];
     if (activation >= 0 && activation_of(node(activation)) != Activation::relu) return;
     if (!conv2d_pool_fits(conv2d_shape(graph, node(before), 1), pool2d_shape(graph, own, 1)))
@@ -201,11 +210,15 @@ struct Fuser {
     if (activation >= 0) fusion.absorbed_backward[activation] = true;
   }
 
-  // A batch_norm by given statistics into the weights of the conv2d or dense before it.
+  // A batch_norm by given statistics into the weights of the conv2d or dense before it, which then
+  // adds what the batch_norm did.
   void fold(Fusion& fusion, int index) const {
     const int input = node(index).inputs[0], before = producer(input);
-    if (before < 0 || readers[input] != 1 || fusion.residual_of[index] >= 0) return;
+    if (before < 0 || readers[input] != 1) return;
     if (node(before).op != "conv2d" && node(before).op != "dense") return;
+    const int residual = fusion.residual_of[index];
+    if (residual >= 0 && !(adds_residual(node(before)) && producer(residual) < before)) return;
+    fusion.residual_of[before] = residual;
     fusion.folded_into[before] = index;
     absorb(fusion, before, index, false);
   }
@@ -252,24 +265,26 @@ std::vector<bool> values_needing_gradients(const Graph& graph, Mode mode) {
   return needs;
 }
 
-Fusion fuse(const Graph& graph, Mode mode, bool enabled, const std::vector<ResolvedLoss>& losses,
-            const Kernels& kernels) {
+Fusion fuse(const Graph& graph, const PlanOptions& options, const Kernels& kernels,
+            const std::vector<ResolvedLoss>& losses) {
   Fusion fusion = nothing_fused(graph, losses);
-  if (!enabled) return fusion;
+  if (!options.fuse) return fusion;
 
   std::vector<int> forward_readers = count_readers(graph, fusion.live);
   for (const ResolvedLoss& loss : losses) ++forward_readers[loss.input];
   std::vector<int> readers = forward_readers;
   for (int output : graph.outputs()) ++readers[output];
 
-  const Fuser fuser{graph, values_needing_gradients(graph, mode), readers};
+  const bool train = options.mode == Mode::train;
+  const Fuser fuser{graph, values_needing_gradients(graph, options.mode), readers,
+                    !train && kernels.conv2d_packed.run};
   auto decide = [&](const char* op, void (Fuser::*decision)(Fusion&, int) const) {
     for (std::size_t i = 0; i < fusion.live.size(); ++i)
       if (fusion.live[i] && graph.nodes()[i].op == op)
         (fuser.*decision)(fusion, static_cast<int>(i));
   };
   decide("add", &Fuser::fuse_residual);
-  if (mode != Mode::train) decide("batch_norm", &Fuser::fold);
+  if (!train) decide("batch_norm", &Fuser::fold);
   decide("activation", &Fuser::fuse_activation);
   if (kernels.conv2d_pool) decide("max_pool2d", &Fuser::fuse_pool);
 

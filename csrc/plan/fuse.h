@@ -34,7 +34,7 @@ struct Fusion {
   std::vector<int> gradient_of;
   // The activation node that becomes the node's epilogue, or -1.
   std::vector<int> activation_of;
-  // The value that a batch_norm adds before its activation, or -1.
+  // The value that a batch_norm or conv2d adds before its activation, or -1.
   std::vector<int> residual_of;
   // The max_pool2d node that a conv2d's kernel goes on with (conv2d_pool), or -1.
   std::vector<int> pool_of;
@@ -50,8 +50,8 @@ struct Fusion {
 };
 
 // What `kernels` has no kernel for is not fused.
-Fusion fuse(const Graph& graph, Mode mode, bool enabled, const std::vector<ResolvedLoss>& losses,
-            const Kernels& kernels);
+Fusion fuse(const Graph& graph, const PlanOptions& options, const Kernels& kernels,
+            const std::vector<ResolvedLoss>& losses);
 
 // By value: whether a trainable parameter is upstream of it; all false outside train mode.
 std::vector<bool> values_needing_gradients(const Graph& graph, Mode mode);

@@ -316,6 +316,7 @@ class Plan:
         fuse: bool = True,
         seed: int = 0,
         precision: Precision = "float32",
+        winograd: bool = True,
     ) -> None: ...
     def run(
         self,

@@ -217,7 +217,7 @@ void backward(Builder& builder, const Node& node) {
 
 }  // namespace
 
-FoldedWeights fold_batch_norm(Builder& builder, const Node& linear, const Node& norm) {
+FoldedWeights fold_batch_norm(Builder& builder, const Node& linear, const Node& norm, bool kept) {
   const Parameters p = parameters_of(norm);
   const BufferId w = builder.parameter(linear.parameters[0]);
   const BufferId bias =
@@ -228,7 +228,8 @@ FoldedWeights fold_batch_norm(Builder& builder, const Node& linear, const Node& 
   BatchNormShape shape = shape_of(builder.graph, norm, false, 1);
   const std::int64_t elements = builder.graph.parameter_shape(linear.parameters[0]).elements();
   shape.N = elements / shape.C;
-  const FoldedWeights folded{builder.new_prepared(elements * std::int64_t{sizeof(float)}),
+  const std::int64_t bytes = elements * std::int64_t{sizeof(float)};
+  const FoldedWeights folded{kept ? builder.new_prepared(bytes) : builder.new_buffer(0, bytes),
                              builder.new_prepared(shape.C * std::int64_t{sizeof(float)})};
   Step& step = builder.prepare_step("fold_batch_norm", norm.name);
   step.reads = {w, bias, mean, variance, gamma, beta};

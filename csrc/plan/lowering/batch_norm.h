@@ -9,7 +9,8 @@ struct FoldedWeights {
 };
 
 // Adds the step that makes the weights and the bias which let a conv2d or dense node compute what
-// the batch_norm node would make of its output. It runs when parameters have changed.
-FoldedWeights fold_batch_norm(Builder& builder, const Node& linear, const Node& norm);
+// the batch_norm node would make of its output. It runs when parameters have changed. Unless kept,
+// the weights last for the prepare steps only.
+FoldedWeights fold_batch_norm(Builder& builder, const Node& linear, const Node& norm, bool kept);
 
 }  // namespace convlet

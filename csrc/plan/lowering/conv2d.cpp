@@ -54,6 +54,7 @@ Shape infer(const Graph& graph, const Node& node) {
 }
 
 void forward(Builder& builder, const Node& node) {
+  if (prepared_conv2d_forward(builder, node)) return;
   if (builder.pool_of(node)) return conv2d_pool_forward(builder, node);
   linear_forward<Conv2d>(builder, node);
 }

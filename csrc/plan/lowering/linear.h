@@ -26,9 +26,11 @@ auto linear_workspace(const Builder& builder, const Node& node, Pass pass) {
       };
 }
 
-// The weights and the bias, which may be kNone, that the forward of a node reads.
-inline FoldedWeights weights_of(Builder& builder, const Node& node) {
-  if (const Node* norm = builder.folded_into(node)) return fold_batch_norm(builder, node, *norm);
+// The weights and the bias, which may be kNone, that the forward of a node reads. `kept` as in
+// fold_batch_norm.
+inline FoldedWeights weights_of(Builder& builder, const Node& node, bool kept = true) {
+  if (const Node* norm = builder.folded_into(node))
+    return fold_batch_norm(builder, node, *norm, kept);
   return {builder.parameter(node.parameters[0]),
           node.parameters.size() < 2 ? kNone : builder.parameter(node.parameters[1])};
 }

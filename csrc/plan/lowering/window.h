@@ -8,6 +8,10 @@ namespace convlet {
 Conv2dShape conv2d_shape(const Graph& graph, const Node& node, std::int64_t n);
 Pool2dShape pool2d_shape(const Graph& graph, const Node& node, std::int64_t n);
 
+// Adds the steps of a conv2d, maybe with a pooling, whose weights are laid out once; false where
+// the device has no such way for it, or it is to be trained.
+bool prepared_conv2d_forward(Builder& builder, const Node& node);
+
 // The steps of a conv2d with a pooling (Builder::pool_of).
 void conv2d_pool_forward(Builder& builder, const Node& node);
 void conv2d_pool_backward(Builder& builder, const Node& node);

@@ -1,5 +1,6 @@
 """Engine: a model's graph and state on a device, and its plans."""
 
+import os
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -50,7 +51,8 @@ class Engine:
         self.state = _core.State(self.graph, device)
         self.lock = threading.RLock()
         self.averaged = False
-        self._options = {"seed": seed, "precision": precision}
+        winograd = os.environ.get("CONVLET_WINOGRAD") != "0"
+        self._options = {"seed": seed, "precision": precision, "winograd": winograd}
         self._plans: dict[str, tuple[int, Any]] = {}
         self._losses: list[dict[str, Any]] = []
         self._metrics: list[dict[str, Any]] = []

@@ -1,0 +1,93 @@
+// conv2d in a plan that does not train: with weights laid out once for many batches, where the
+// device has a way for that (PreparedConv2d of ops/kernels.h).
+#include <optional>
+
+#include "plan/lowering/linear.h"
+#include "plan/lowering/window.h"
+
+namespace convlet {
+namespace {
+
+// A node's convolution and its pooling, for n rows.
+struct Shapes {
+  Conv2dShape conv;
+  std::optional<Pool2dShape> pool;
+
+  Shapes(const Graph& graph, const Node& node, const Node* pool_node, std::int64_t n)
+      : conv(conv2d_shape(graph, node, n)) {
+    if (!pool_node) return;
+    const Conv2dPoolShape both = conv2d_pool_shape(conv, pool2d_shape(graph, *pool_node, n));
+    conv = both.conv;
+    pool = both.pool;
+  }
+  const Pool2dShape* pooling() const { return pool ? &*pool : nullptr; }
+};
+
+auto shapes_of(const Builder& builder, const Node& node) {
+  return [&graph = builder.graph, &node, pool = builder.pool_of(node)](std::int64_t n) {
+    return Shapes(graph, node, pool, n);
+  };
+}
+
+// Adds the step that prepares the weights when they have changed.
+BufferId prepare_weights(Builder& builder, const Node& node, const PreparedConv2d& way,
+                         const char* name, BufferId w) {
+  const Shapes shapes = shapes_of(builder, node)(1);
+  const std::size_t bytes = way.bytes(shapes.conv, shapes.pooling());
+  const BufferId prepared = builder.new_prepared(static_cast<std::int64_t>(bytes));
+  Step& step = builder.prepare_step(name, node.name);
+  step.reads = {w};
+  step.writes = {prepared};
+  step.bind = [=, prepare = way.prepare, shape = shapes.conv](const Binding& at) -> Run {
+    return [=, w_data = at[w], to = at[prepared]](Context& context) {
+      prepare(context, shape, w_data, to);
+    };
+  };
+  return prepared;
+}
+
+void add_forward(Builder& builder, const Node& node, const PreparedConv2d& way, const char* name) {
+  const FoldedWeights weights = weights_of(builder, node, false);
+  const BufferId w = prepare_weights(builder, node, way, name, weights.weight);
+  const BufferId x = builder.value(node.inputs[0]), bias = weights.bias;
+  const int added = builder.residual_of(node);
+  const BufferId residual = added < 0 ? kNone : builder.value(added);
+  const BufferId y = builder.new_output(node);
+  Step& step = builder.step(name, node.name);
+  step.reads = {x, w, bias, residual};
+  step.writes = {y};
+  step.workspace = [shapes = shapes_of(builder, node), workspace = way.workspace](
+                       const Kernels&, std::int64_t n, int threads) {
+    const Shapes s = shapes(n);
+    return workspace(s.conv, s.pooling(), threads);
+  };
+  step.bind = [=, run = way.run, shapes = shapes_of(builder, node),
+               activation = builder.epilogue_of(node)](const Binding& at) -> Run {
+    return
+        [=, s = shapes(at.n), x_data = at[x], w_data = at[w], bias_data = at[bias],
+         residual_data = at[residual], y_data = at[y], workspace = at.workspace](Context& context) {
+          run(context, s.conv, s.pooling(), x_data, w_data, bias_data, residual_data, activation,
+              y_data, workspace);
+        };
+  };
+}
+
+}  // namespace
+
+bool prepared_conv2d_forward(Builder& builder, const Node& node) {
+  if (builder.mode == Mode::train) return false;
+  const Shapes shapes = shapes_of(builder, node)(1);
+  auto serves = [&](const PreparedConv2d& way) {
+    return way.run && way.bytes(shapes.conv, shapes.pooling()) > 0;
+  };
+  const Kernels& kernels = builder.kernels;
+  if (builder.winograd && serves(kernels.conv2d_winograd))
+    add_forward(builder, node, kernels.conv2d_winograd, "conv2d_winograd");
+  else if (serves(kernels.conv2d_packed))
+    add_forward(builder, node, kernels.conv2d_packed, "conv2d_packed");
+  else
+    return false;
+  return true;
+}
+
+}  // namespace convlet

@@ -1,0 +1,195 @@
+"""Convolutions whose weights are laid out once for many batches: packed, and Winograd's."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from convlet import Input, Sequential, _core, layers, ops
+from reference import AWKWARD, assert_exact, error, floats, integers, run_torch
+
+BOTH = pytest.mark.parametrize("winograd", [True, False])
+
+
+class Layer:
+    """act(conv2d(x, w, b) + residual) of 3x3 windows, or of another kernel shape."""
+
+    def __init__(self, kernel, image, pad=1, residual=False, activation=None, seed=0, whole=False):
+        """kernel: (R,S,C,K). image: (H,W). whole: small whole numbers."""
+        numbers = integers if whole else floats
+        self.pad, self.activation, self.kernel = pad, activation, kernel
+        self.image, self.residual = image, residual
+        fan_in = np.prod(kernel[:3])
+        self.w = numbers(*kernel, seed=seed) / np.float32(1 if whole else np.sqrt(fan_in))
+        self.b = numbers(kernel[3], seed=seed + 1)
+        self.graph = _core.Graph()
+        values = [self.graph.input("x", (*image, kernel[2]))]
+        ids = [self.graph.parameter("w", kernel), self.graph.parameter("b", kernel[3:])]
+        attributes = {"pad": [pad] * 4}
+        y = self.graph.node("conv2d", "conv", values, ids, attributes)
+        if residual:
+            values.append(self.graph.input("residual", self.graph.shape(y)))
+            y = self.graph.node("add", "add", [y, values[1]])
+        if activation:
+            y = self.graph.node("activation", "act", [y], [], {"activation": activation})
+        self.graph.output(y)
+        self.out_shape = self.graph.shape(y)
+        self.state = _core.State(self.graph)
+        self.set(self.w, self.b)
+
+    def set(self, w, b):
+        self.w, self.b = w, b
+        self.state.set(0, w)
+        self.state.set(1, b)
+
+    def inputs(self, n, seed=7, whole=False):
+        numbers = integers if whole else floats
+        x = [numbers(n, *self.image, self.kernel[2], seed=seed)]
+        return x + [numbers(n, *self.out_shape, seed=seed + 1)] * self.residual
+
+    def plan(self, batch, **options):
+        return _core.Plan(self.graph, self.state, "predict", batch, **options)
+
+    def torch(self, inputs, dtype):
+        def function(x, w, b, *residual):
+            y = F.conv2d(x.permute(0, 3, 1, 2), w.permute(3, 2, 0, 1), b, padding=self.pad)
+            y = y.permute(0, 2, 3, 1) + sum(residual)
+            return {None: lambda t: t, "relu": F.relu, "gelu": F.gelu}[self.activation](y)
+
+        return run_torch(function, [inputs[0], self.w, self.b, *inputs[1:]], dtype=dtype)[0]
+
+
+def kernels(plan):
+    return [step["kernel"] for step in plan.steps()]
+
+
+WINOGRAD_CASES = [
+    # C, K, (H,W), pad, residual, activation
+    (32, 32, (8, 8), 1, False, None),
+    (33, 66, (9, 17), 1, True, "relu"),
+    (66, 33, (12, 10), 0, False, "relu"),
+    (99, 99, (19, 11), 0, True, "gelu"),
+    (64, 128, (16, 16), 1, True, None),
+    (256, 64, (8, 8), 2, False, "relu"),
+    (544, 35, (8, 9), 1, True, "relu"),
+]
+
+
+@pytest.mark.parametrize("case", WINOGRAD_CASES)
+def test_winograd_is_accurate(case):
+    """docs/performance.md: the root of the mean square error is up to 3 times torch's, that of the
+    plain sum."""
+    channels, outputs, image, pad, residual, activation = case
+    layer = Layer((3, 3, channels, outputs), image, pad, residual, activation)
+    plan = layer.plan(5)
+    assert kernels(plan) == ["conv2d_winograd"] * 2  # prepared, run
+    inputs = layer.inputs(5)
+    exact = layer.torch(inputs, torch.float64)
+    plain, got = layer.torch(inputs, torch.float32), plan.predict(inputs)[0]
+    assert np.square(got - exact).mean() ** 0.5 <= 4 * np.square(plain - exact).mean() ** 0.5
+    assert error(got, exact) <= 6 * error(plain, exact)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5])
+@BOTH
+def test_neither_batch_nor_threads_change_the_bits(n, winograd):
+    layer = Layer((3, 3, 64, 99), (17, 9), residual=True, activation="relu")
+    inputs = layer.inputs(5)
+    options = {"winograd": winograd}
+    whole = layer.plan(5, **options).predict(inputs)[0]
+    assert_exact(layer.plan(n, **options).predict([x[:n] for x in inputs])[0], whole[:n])
+    threads = _core.num_threads()
+    try:
+        for count in (1, 2, 3, 7):
+            _core.set_num_threads(count)
+            assert_exact(layer.plan(n, **options).predict([x[:n] for x in inputs])[0], whole[:n])
+    finally:
+        _core.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("size", AWKWARD)
+def test_packed_has_the_bits_of_conv2d(size):
+    """With bias, residual and activation in the kernel, against one op at a time."""
+    layer = Layer((3, 3, size, size), (7, 9), residual=True, activation="relu")
+    fused, plain = layer.plan(3, winograd=False), layer.plan(3, winograd=False, fuse=False)
+    assert kernels(fused) == ["conv2d_packed"] * 2
+    assert kernels(plain)[-2:] == ["binary", "activation"]
+    inputs = layer.inputs(3)
+    assert_exact(fused.predict(inputs)[0], plain.predict(inputs)[0])
+
+
+def test_whole_numbers_are_exact_when_packed():
+    layer = Layer((3, 3, 31, 17), (9, 8), residual=True, activation="relu", whole=True)
+    inputs = layer.inputs(3, whole=True)
+    expected = layer.torch(inputs, torch.float32)
+    assert_exact(layer.plan(3, winograd=False).predict(inputs)[0], expected)
+
+
+@BOTH
+def test_weights_are_prepared_again_when_they_change(winograd):
+    layer = Layer((3, 3, 32, 32), (8, 8))
+    plan, inputs = layer.plan(1, winograd=winograd), layer.inputs(1)
+    first = plan.predict(inputs)[0]
+    layer.set(2 * layer.w, 2 * layer.b)
+    assert_exact(plan.predict(inputs)[0], 2 * first)
+
+
+@BOTH
+def test_batches_of_none(winograd):
+    layer = Layer((3, 3, 32, 32), (8, 8))
+    assert layer.plan(1, winograd=winograd).predict(layer.inputs(0))[0].shape == (0, 8, 8, 32)
+
+
+@pytest.mark.parametrize("pool", [2, 3])
+@pytest.mark.parametrize("image", [(18, 19), (13, 10)])
+@BOTH
+def test_pooling_in_the_kernel_changes_no_bit(winograd, image, pool):
+    graph = _core.Graph()
+    x, w = graph.input("x", (*image, 33)), graph.parameter("w", (3, 3, 33, 66))
+    y = graph.node("conv2d", "conv", [x], [w, graph.parameter("b", (66,))])
+    y = graph.node("activation", "act", [y], [], {"activation": "relu"})
+    graph.output(graph.node("max_pool2d", "pool", [y], [], {"pool_size": [pool, pool]}))
+    state = _core.State(graph)
+    state.set(0, floats(3, 3, 33, 66))
+    state.set(1, floats(66))
+    fused = _core.Plan(graph, state, "predict", 3, winograd=winograd)
+    way = "conv2d_winograd" if winograd and pool == 2 else "conv2d_packed"
+    assert kernels(fused) == [way] * 2
+    # A window of 3x3 does not fit into Winograd's tiles.
+    plain = _core.Plan(graph, state, "predict", 3, fuse=False, winograd=winograd and pool == 2)
+    assert kernels(plain) == [way] * 2 + ["activation", "max_pool2d"]
+    images = floats(3, *image, 33)
+    images[1, 5, 4] = np.nan
+    assert_exact(fused.predict([images])[0], plain.predict([images])[0])
+
+
+@pytest.mark.parametrize(
+    ("kernel", "attributes"),
+    [
+        ((5, 5, 32, 32), {}),
+        ((3, 3, 32, 32), {"stride": [2, 2]}),
+        ((3, 3, 32, 32), {"dilation": [2, 2]}),
+        ((3, 3, 16, 32), {"groups": 2}),
+        ((3, 3, 31, 32), {}),
+    ],
+)
+def test_what_winograd_declines_is_packed(kernel, attributes):
+    graph = _core.Graph()
+    channels = kernel[2] * attributes.get("groups", 1)
+    x, w = graph.input("x", (24, 24, channels)), graph.parameter("w", kernel)
+    graph.output(graph.node("conv2d", "conv", [x], [w], attributes))
+    state = _core.State(graph)
+    state.set(0, floats(*kernel))
+    plan = _core.Plan(graph, state, "predict", 2)
+    assert kernels(plan) == ["conv2d_packed"] * 2
+    images = floats(2, 24, 24, channels)
+    options = {"stride": 1, "dilation": 1, "groups": 1} | attributes
+    assert_exact(plan.predict([images])[0], ops.conv2d(images, floats(*kernel), **options))
+
+
+@pytest.mark.parametrize(("value", "kernel"), [("0", "conv2d_packed"), ("1", "conv2d_winograd")])
+def test_the_environment_turns_winograd_off(monkeypatch, value, kernel):
+    monkeypatch.setenv("CONVLET_WINOGRAD", value)
+    model = Sequential([Input((8, 8, 32)), layers.Conv2D(32, 3, padding="same")])
+    model.predict(floats(1, 8, 8, 32))
+    assert kernels(model._engine().plan("predict", 1)) == [kernel] * 2
