@@ -127,12 +127,17 @@ class Engine:
         count = len(inputs[0])
         for begin in range(0, count, batch):
             rows = slice(begin, min(begin + batch, count))
-            with self.lock:
-                plan = self.plan("predict", min(batch, count))
-                self.claim()
-                results = plan.predict([x[rows] for x in inputs])
+            results = self.predict_batch([x[rows] for x in inputs], min(batch, count))
             for output, result in zip(outputs, results, strict=True):
                 output[rows] = result
+
+    def predict_batch(self, inputs: Sequence[Array], capacity: int = 1) -> list[Array]:
+        """The outputs for all samples of ``inputs``, as one batch of a plan that takes at least
+        ``capacity``."""
+        with self.lock:
+            plan = self.plan("predict", max(capacity, len(inputs[0])))
+            self.claim()
+            return plan.predict(inputs)
 
     # The running average of the trainable weights, where the optimizer keeps one. ``averaged`` says
     # whether it is in the weights' place at the moment, and they in its.
