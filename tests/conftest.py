@@ -30,6 +30,12 @@ def pytest_addoption(parser):
         help="run the tests of ops, plans and training that apply on this device (device_tests.py);"
         " simt is the CUDA backend in the emulator of tests/simt",
     )
+    parser.addoption(
+        "--part",
+        default="0/1",
+        metavar="K/N",
+        help="of the tests that apply, K, K+N, K+2N and so on",
+    )
 
 
 def pytest_configure(config):

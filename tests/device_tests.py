@@ -86,7 +86,8 @@ def start(device: str) -> None:
 
 
 def select(config, items) -> None:
-    """Keeps the tests that apply; the parameters of the fixture `isa` are one and the same here."""
+    """Keeps the tests that apply, and of them what --part asks for; the parameters of the fixture
+    `isa` are one and the same here."""
     chosen, others = [], []
     first_isa = _core.supported_isas()[0]
     for item in items:
@@ -97,7 +98,10 @@ def select(config, items) -> None:
         isa = getattr(item, "callspec", None) and item.callspec.params.get("isa", first_isa)
         unfit = any(part in item.name for part in NOT_HERE) or (isa and isa != first_isa)
         (others if name not in FILES or unfit else chosen).append(item)
-    items[:] = chosen
+    part, parts = map(int, config.getoption("--part").split("/"))
+    items[:] = chosen[part::parts]
+    del chosen[part::parts]
+    others += chosen
     config.hook.pytest_deselected(items=others)
 
 

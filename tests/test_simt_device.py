@@ -1,0 +1,58 @@
+"""The CUDA backend in the emulator, as part of the plain tests.
+
+All of `pytest --device simt` takes too long for every run. Here every 16th test of those runs on
+threads in order, and another 16th on threads in an order drawn at random.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from simt.library import build
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# What a plan does without, and what loaders call on the host (csrc/ops/kernels.h).
+LEFT_OUT = {
+    "conv2d_pool",
+    "conv2d_pool_workspace",
+    "conv2d_pool_backward_bias",
+    "conv2d_pool_backward_input",
+    "conv2d_pool_backward_weight",
+    "resize_bilinear",
+    "resize_workspace",
+}
+
+
+@pytest.fixture(scope="module")
+def library():
+    return build()
+
+
+@pytest.mark.parametrize(("part", "seed"), [("0/16", "0"), ("5/16", "5")])
+def test_ordinary_tests_pass(library, part, seed):
+    options = ["-q", "-x", "--device", "simt", "--part", part, "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, str(ROOT / "tests")],
+        env=os.environ | {"CONVLET_SIMT_LIBRARY": str(library), "CONVLET_SIMT_SEED": seed},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stdout[-6000:]
+    passed = re.search(r"(\d+) passed", done.stdout)
+    assert passed and int(passed[1]) > 200, done.stdout[-600:]
+
+
+def test_the_table_has_every_kernel():
+    contract = (ROOT / "csrc/ops/kernels.h").read_text()
+    members = set(re.findall(r"\(\*(\w+)\)\(", contract.split("struct Kernels {")[1]))
+    table = (ROOT / "csrc/cuda/table.cu").read_text()
+    filling = table[table.index("void set_products") : table.index("Kernels tf32_table")]
+    filled = set(re.findall(r"(?:CONVLET_KERNEL\(|t\.)(\w+)", filling))
+    assert members - filled == LEFT_OUT
