@@ -28,7 +28,7 @@ def check(name, x):
 
 
 @pytest.mark.parametrize("name", OPS)
-@pytest.mark.parametrize("columns", [*AWKWARD, 2, 8, 10, 16, 1000])
+@pytest.mark.parametrize("columns", [*AWKWARD, 2, 8, 10, 16, 1000, 5001])
 @pytest.mark.parametrize("rows", [(), (0,), (1,), (19,), (2, 3, 5)])
 def test_shapes(isa, name, rows, columns):
     check(name, floats(*rows, columns, scale=4.0))

@@ -21,12 +21,21 @@ inline float row_maximum(const float* x, std::int64_t n) {
   return max_of_lanes(best);
 }
 
+// Terms that are added one after another: long rows are added in pieces, whose rounding errors do
+// not grow with the row.
+constexpr std::int64_t kRowPiece = 1024;
+
 // The sum of f(i, lanes) over one row.
 template <class F>
 inline float row_sum(std::int64_t n, F f) {
   V sum = zero();
-  for_vectors(0, n,
-              [&](std::int64_t i, auto lanes) { sum = sum + keep(f(i, lanes), zero(), lanes); });
+  for (std::int64_t begin = 0; begin < n; begin += kRowPiece) {
+    V piece = zero();
+    for_vectors(begin, std::min(n, begin + kRowPiece), [&](std::int64_t i, auto lanes) {
+      piece = piece + keep(f(i, lanes), zero(), lanes);
+    });
+    sum = sum + piece;
+  }
   return sum_of_lanes(sum);
 }
 

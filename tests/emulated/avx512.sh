@@ -6,8 +6,8 @@
 #   apt-get download linux-image-VERSION-cloud-amd64 && dpkg -x linux-image-*.deb unpacked
 # Usage: tests/emulated/avx512.sh PYTHON KERNEL [ISA]      (KERNEL: the unpacked boot/vmlinuz-VERSION)
 # ISA is avx512 or avx512bf16; for the latter, and Bochs 3.0 as in Debian 13, BOCHS names the program and
-# BOCHS_SHARE the folder with its BIOS where these are not the installed ones. Bochs 3.0 boots; that run has
-# not been seen to its end yet.
+# BOCHS_SHARE the folder with its BIOS where these are not the installed ones. That run has not been seen to
+# finish yet.
 set -euo pipefail
 python=$1 kernel=$2 isa=${3:-avx512}
 case $isa in
