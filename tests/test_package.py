@@ -150,7 +150,11 @@ def wheel(tmp_path_factory):
 
 class TestWheel:
     def test_size(self, wheel):
-        assert wheel.stat().st_size <= 5 * MEGABYTE
+        """A few MB; machine code for six GPU architectures, where nvcc built it, is most of it."""
+        archive = zipfile.ZipFile(wheel)
+        (module,) = (name for name in archive.namelist() if name.endswith(".so"))
+        has_cuda = b".nv_fatbin" in archive.read(module)
+        assert wheel.stat().st_size <= (30 if has_cuda else 5) * MEGABYTE
 
     def test_contents(self, wheel):
         names = zipfile.ZipFile(wheel).namelist()
