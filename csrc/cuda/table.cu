@@ -8,118 +8,78 @@
 
 namespace convlet::cuda {
 
-#define CONVLET_KERNEL(name) std::remove_pointer_t<decltype(Kernels::name)> name
+// What the precision does not change: declared here, defined in the .cu files.
+#define CONVLET_KERNELS(KERNEL)         \
+  KERNEL(activation)                    \
+  KERNEL(activation_backward)           \
+  KERNEL(attention_workspace)           \
+  KERNEL(attention)                     \
+  KERNEL(attention_backward)            \
+  KERNEL(augment_workspace)             \
+  KERNEL(augment)                       \
+  KERNEL(channel_statistics_workspace)  \
+  KERNEL(channel_statistics)            \
+  KERNEL(batch_norm_workspace)          \
+  KERNEL(batch_norm)                    \
+  KERNEL(batch_norm_backward_workspace) \
+  KERNEL(batch_norm_backward)           \
+  KERNEL(fold_batch_norm)               \
+  KERNEL(bias_gradient_workspace)       \
+  KERNEL(bias_gradient)                 \
+  KERNEL(binary)                        \
+  KERNEL(binary_backward)               \
+  KERNEL(where)                         \
+  KERNEL(strided_copy)                  \
+  KERNEL(one_hot)                       \
+  KERNEL(dropout)                       \
+  KERNEL(add)                           \
+  KERNEL(scale)                         \
+  KERNEL(elementwise_loss)              \
+  KERNEL(group_norm_workspace)          \
+  KERNEL(group_norm)                    \
+  KERNEL(group_norm_backward)           \
+  KERNEL(layer_norm)                    \
+  KERNEL(layer_norm_backward_workspace) \
+  KERNEL(layer_norm_backward)           \
+  KERNEL(optimizer)                     \
+  KERNEL(weight_average)                \
+  KERNEL(moving_average)                \
+  KERNEL(fma_peak)                      \
+  KERNEL(max_pool2d)                    \
+  KERNEL(max_pool2d_backward)           \
+  KERNEL(avg_pool2d)                    \
+  KERNEL(avg_pool2d_backward)           \
+  KERNEL(recurrent_workspace)           \
+  KERNEL(recurrent)                     \
+  KERNEL(recurrent_backward)            \
+  KERNEL(reduce_workspace)              \
+  KERNEL(reduce)                        \
+  KERNEL(reduce_backward)               \
+  KERNEL(sum)                           \
+  KERNEL(sum_of_squares)                \
+  KERNEL(regularizer_penalty)           \
+  KERNEL(regularizer_gradient)          \
+  KERNEL(clip_by_norm)                  \
+  KERNEL(first_non_finite)              \
+  KERNEL(copy_to_columns)               \
+  KERNEL(copy_from_columns)             \
+  KERNEL(pad2d)                         \
+  KERNEL(crop2d)                        \
+  KERNEL(gather_rows)                   \
+  KERNEL(accuracy)                      \
+  KERNEL(softmax)                       \
+  KERNEL(log_softmax)                   \
+  KERNEL(softmax_backward)              \
+  KERNEL(log_softmax_backward)          \
+  KERNEL(softmax_cross_entropy)         \
+  KERNEL(unary)                         \
+  KERNEL(unary_backward)                \
+  KERNEL(upsample2d)                    \
+  KERNEL(upsample2d_backward)
 
-// elementwise.cu
-CONVLET_KERNEL(add);
-CONVLET_KERNEL(scale);
-
-// batch_norm.cu
-CONVLET_KERNEL(channel_statistics_workspace);
-CONVLET_KERNEL(channel_statistics);
-CONVLET_KERNEL(batch_norm_workspace);
-CONVLET_KERNEL(batch_norm);
-CONVLET_KERNEL(batch_norm_backward_workspace);
-CONVLET_KERNEL(batch_norm_backward);
-CONVLET_KERNEL(fold_batch_norm);
-
-// layer_norm.cu
-CONVLET_KERNEL(layer_norm);
-CONVLET_KERNEL(layer_norm_backward_workspace);
-CONVLET_KERNEL(layer_norm_backward);
-
-// group_norm.cu
-CONVLET_KERNEL(group_norm_workspace);
-CONVLET_KERNEL(group_norm);
-CONVLET_KERNEL(group_norm_backward);
-
-// attention.cu
-CONVLET_KERNEL(attention_workspace);
-CONVLET_KERNEL(attention);
-CONVLET_KERNEL(attention_backward);
-
-// recurrent.cu
-CONVLET_KERNEL(recurrent_workspace);
-CONVLET_KERNEL(recurrent);
-CONVLET_KERNEL(recurrent_backward);
-
-// augment.cu
-CONVLET_KERNEL(augment_workspace);
-CONVLET_KERNEL(augment);
-// activation.cu
-CONVLET_KERNEL(activation);
-CONVLET_KERNEL(activation_backward);
-
-// unary.cu
-CONVLET_KERNEL(unary);
-CONVLET_KERNEL(unary_backward);
-
-// broadcast.cu
-CONVLET_KERNEL(binary);
-CONVLET_KERNEL(binary_backward);
-CONVLET_KERNEL(where);
-CONVLET_KERNEL(strided_copy);
-CONVLET_KERNEL(one_hot);
-
-// dropout.cu
-CONVLET_KERNEL(dropout);
-
-// softmax.cu
-CONVLET_KERNEL(softmax);
-CONVLET_KERNEL(log_softmax);
-CONVLET_KERNEL(softmax_backward);
-CONVLET_KERNEL(log_softmax_backward);
-
-// softmax_cross_entropy.cu
-CONVLET_KERNEL(softmax_cross_entropy);
-
-// elementwise_loss.cu
-CONVLET_KERNEL(elementwise_loss);
-
-// pool2d.cu
-CONVLET_KERNEL(max_pool2d);
-CONVLET_KERNEL(max_pool2d_backward);
-CONVLET_KERNEL(avg_pool2d);
-CONVLET_KERNEL(avg_pool2d_backward);
-
-// upsample2d.cu
-CONVLET_KERNEL(upsample2d);
-CONVLET_KERNEL(upsample2d_backward);
-
-// rows.cu
-CONVLET_KERNEL(copy_to_columns);
-CONVLET_KERNEL(copy_from_columns);
-CONVLET_KERNEL(pad2d);
-CONVLET_KERNEL(crop2d);
-CONVLET_KERNEL(gather_rows);
-CONVLET_KERNEL(accuracy);
-
-// optimizer.cu
-CONVLET_KERNEL(optimizer);
-CONVLET_KERNEL(weight_average);
-CONVLET_KERNEL(moving_average);
-
-// reduction.cu
-CONVLET_KERNEL(sum);
-CONVLET_KERNEL(sum_of_squares);
-CONVLET_KERNEL(regularizer_penalty);
-CONVLET_KERNEL(regularizer_gradient);
-CONVLET_KERNEL(clip_by_norm);
-CONVLET_KERNEL(first_non_finite);
-
-// reduce.cu
-CONVLET_KERNEL(reduce_workspace);
-CONVLET_KERNEL(reduce);
-CONVLET_KERNEL(reduce_backward);
-
-// bias_gradient.cu
-CONVLET_KERNEL(bias_gradient_workspace);
-CONVLET_KERNEL(bias_gradient);
-
-// peak.cu
-CONVLET_KERNEL(fma_peak);
-
-#undef CONVLET_KERNEL
+#define CONVLET_DECLARE(name) std::remove_pointer_t<decltype(Kernels::name)> name;
+CONVLET_KERNELS(CONVLET_DECLARE)
+#undef CONVLET_DECLARE
 
 namespace {
 
@@ -141,122 +101,10 @@ void set_products(Kernels& t) {
 Kernels float32_table() {
   Kernels t{};
   t.name = kTableName;
-#define CONVLET_KERNEL(name) t.name = name
-
-  // elementwise.cu
-  CONVLET_KERNEL(add);
-  CONVLET_KERNEL(scale);
-
+#define CONVLET_FILL(name) t.name = name;
+  CONVLET_KERNELS(CONVLET_FILL)
+#undef CONVLET_FILL
   set_products<Precision::float32>(t);
-  // activation.cu
-  CONVLET_KERNEL(activation);
-  CONVLET_KERNEL(activation_backward);
-
-  // unary.cu
-  CONVLET_KERNEL(unary);
-  CONVLET_KERNEL(unary_backward);
-
-  // broadcast.cu
-  CONVLET_KERNEL(binary);
-  CONVLET_KERNEL(binary_backward);
-  CONVLET_KERNEL(where);
-  CONVLET_KERNEL(strided_copy);
-  CONVLET_KERNEL(one_hot);
-
-  // dropout.cu
-  CONVLET_KERNEL(dropout);
-
-  // softmax.cu
-  CONVLET_KERNEL(softmax);
-  CONVLET_KERNEL(log_softmax);
-  CONVLET_KERNEL(softmax_backward);
-  CONVLET_KERNEL(log_softmax_backward);
-
-  // softmax_cross_entropy.cu
-  CONVLET_KERNEL(softmax_cross_entropy);
-
-  // elementwise_loss.cu
-  CONVLET_KERNEL(elementwise_loss);
-
-  // pool2d.cu
-  CONVLET_KERNEL(max_pool2d);
-  CONVLET_KERNEL(max_pool2d_backward);
-  CONVLET_KERNEL(avg_pool2d);
-  CONVLET_KERNEL(avg_pool2d_backward);
-
-  // upsample2d.cu
-  CONVLET_KERNEL(upsample2d);
-  CONVLET_KERNEL(upsample2d_backward);
-
-  // rows.cu
-  CONVLET_KERNEL(copy_to_columns);
-  CONVLET_KERNEL(copy_from_columns);
-  CONVLET_KERNEL(pad2d);
-  CONVLET_KERNEL(crop2d);
-  CONVLET_KERNEL(gather_rows);
-  CONVLET_KERNEL(accuracy);
-
-  // optimizer.cu
-  CONVLET_KERNEL(optimizer);
-  CONVLET_KERNEL(weight_average);
-  CONVLET_KERNEL(moving_average);
-
-  // reduction.cu
-  CONVLET_KERNEL(sum);
-  CONVLET_KERNEL(sum_of_squares);
-  CONVLET_KERNEL(regularizer_penalty);
-  CONVLET_KERNEL(regularizer_gradient);
-  CONVLET_KERNEL(clip_by_norm);
-  CONVLET_KERNEL(first_non_finite);
-
-  // reduce.cu
-  CONVLET_KERNEL(reduce_workspace);
-  CONVLET_KERNEL(reduce);
-  CONVLET_KERNEL(reduce_backward);
-
-  // bias_gradient.cu
-  CONVLET_KERNEL(bias_gradient_workspace);
-  CONVLET_KERNEL(bias_gradient);
-
-  // peak.cu
-  CONVLET_KERNEL(fma_peak);
-
-  // resize_workspace and resize_bilinear stay null: loaders resize on host threads, with the CPU's.
-
-  // batch_norm.cu
-  CONVLET_KERNEL(channel_statistics_workspace);
-  CONVLET_KERNEL(channel_statistics);
-  CONVLET_KERNEL(batch_norm_workspace);
-  CONVLET_KERNEL(batch_norm);
-  CONVLET_KERNEL(batch_norm_backward_workspace);
-  CONVLET_KERNEL(batch_norm_backward);
-  CONVLET_KERNEL(fold_batch_norm);
-
-  // layer_norm.cu
-  CONVLET_KERNEL(layer_norm);
-  CONVLET_KERNEL(layer_norm_backward_workspace);
-  CONVLET_KERNEL(layer_norm_backward);
-
-  // group_norm.cu
-  CONVLET_KERNEL(group_norm_workspace);
-  CONVLET_KERNEL(group_norm);
-  CONVLET_KERNEL(group_norm_backward);
-
-  // attention.cu
-  CONVLET_KERNEL(attention_workspace);
-  CONVLET_KERNEL(attention);
-  CONVLET_KERNEL(attention_backward);
-
-  // recurrent.cu
-  CONVLET_KERNEL(recurrent_workspace);
-  CONVLET_KERNEL(recurrent);
-  CONVLET_KERNEL(recurrent_backward);
-
-  // augment.cu
-  CONVLET_KERNEL(augment_workspace);
-  CONVLET_KERNEL(augment);
-
-#undef CONVLET_KERNEL
   return t;
 }
 
