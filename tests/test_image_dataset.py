@@ -513,6 +513,52 @@ def test_ctrl_c_is_prompt_and_clean(folder):
             assert (process.returncode, error) == (0, b"")
 
 
+def test_ctrl_c_at_any_moment_leaves_no_thread_behind(folder):
+    code = """
+        import random, signal, sys, time
+        import convlet
+        from convlet import layers
+        from convlet.utils import image_dataset_from_directory
+        from loader_threads import running
+
+        data = image_dataset_from_directory(sys.argv[1], image_size=(4, 4), batch_size=8)
+        net = convlet.Sequential([
+            layers.Input((4, 4, 3)), layers.Flatten(), layers.Dense(3, activation="softmax")])
+        net.compile("sgd", "sparse_categorical_crossentropy")
+        uses = {
+            "an epoch is a pass": lambda: net.fit(data, verbose=0, epochs=2),
+            "epochs share a pass": lambda: net.fit(data, verbose=0, epochs=2, steps_per_epoch=2),
+            "evaluate": lambda: net.evaluate(data, verbose=0),
+        }
+
+        def interrupt(*_):
+            raise KeyboardInterrupt
+
+        signal.signal(signal.SIGALRM, interrupt)
+        draw = random.Random(0)
+        for name, use in uses.items():
+            use()
+            begun = time.perf_counter()
+            use()
+            duration = time.perf_counter() - begun
+            interrupted = 0
+            for _ in range(100):
+                try:
+                    signal.setitimer(signal.ITIMER_REAL, draw.uniform(1e-5, duration))
+                    use()
+                    signal.setitimer(signal.ITIMER_REAL, 0)
+                except KeyboardInterrupt as error:  # its traceback has the frames
+                    interrupted += 1
+                    assert running() == 0, name
+            assert interrupted > 20, (name, interrupted)
+    """
+    program = [sys.executable, "-c", textwrap.dedent(code), str(folder)]
+    result = subprocess.run(  # where loader_threads is
+        program, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=120
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+
+
 def test_a_program_may_end_in_the_middle_of_a_pass(folder):
     code = """
         import sys

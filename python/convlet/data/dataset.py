@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from os import PathLike
 from typing import Any
 
@@ -248,19 +248,23 @@ class ImageDataset:
         jobs = (ImageBatch(self._reader, rows, self._buffers, change) for rows in batches)
         return self._pass(jobs)
 
-    def _pass(self, jobs: Iterator[ImageBatch]) -> Iterator[Any]:
-        for batch in self._made(jobs):
-            for index, reason in batch.broken.items():
-                if index not in self._reader.broken:
-                    self._reader.broken.add(index, reason)
-            x, rows = batch.x, batch.rows
-            del batch
-            if len(rows):
-                y = self._targets(rows)
-                yield x if y is None else (x, y)
-            del x
+    def _pass(self, jobs: Iterator[ImageBatch]) -> Generator[Any, None, None]:
+        made = self._made(jobs)
+        try:
+            for batch in made:
+                for index, reason in batch.broken.items():
+                    if index not in self._reader.broken:
+                        self._reader.broken.add(index, reason)
+                x, rows = batch.x, batch.rows
+                del batch
+                if len(rows):
+                    y = self._targets(rows)
+                    yield x if y is None else (x, y)
+                del x
+        finally:
+            made.close()
 
-    def _made(self, jobs: Iterator[ImageBatch]) -> Iterator[ImageBatch]:
+    def _made(self, jobs: Iterator[ImageBatch]) -> Generator[ImageBatch, None, None]:
         if (
             self._augmentation is None and not self._reader.needs_work
         ):  # copying memory takes no threads

@@ -43,7 +43,16 @@ def in_order(jobs: Iterator[Job[Result]], threads: int, ahead: int) -> Iterator[
         crew.start(threads)
         yield from crew.results(jobs, ahead)
     finally:
-        crew.close()
+        # A Ctrl-C meanwhile is heard afterwards; it may come as the first thing in the call.
+        interrupt = None
+        while True:
+            try:
+                crew.close()
+                break
+            except KeyboardInterrupt as again:
+                interrupt = again
+        if interrupt is not None:
+            raise interrupt
 
 
 class _Work(Generic[Result]):
@@ -113,20 +122,12 @@ class _Crew(Generic[Result]):
             del result
 
     def close(self) -> None:
-        """Stops the threads and waits for them. A Ctrl-C meanwhile is heard afterwards."""
-        interrupt = None
-        while True:
-            try:
-                self._closed = True
-                self._tasks.put(None)  # each thread hands it on to the next
-                while not self._is_over():
-                    self._bell.get()
-                break
-            except KeyboardInterrupt as again:
-                interrupt = again
+        """Stops the threads and waits for them. After an exception it may be called again."""
+        self._closed = True
+        self._tasks.put(None)  # each thread hands it on to the next
+        while not self._is_over():
+            self._bell.get()
         _crews.discard(self)
-        if interrupt is not None:
-            raise interrupt
 
     def _is_over(self) -> bool:
         # A thread of the crew may come here, too: when it happens to collect a dropped iterator.

@@ -1,11 +1,14 @@
 """The batches of an epoch, from samples in memory or from an iterable, and validation splits."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from types import GeneratorType
 from typing import Any
 
 import numpy as np
 
 from convlet.models.data import DataAdapter, Rows, Samples, class_labels
+
+_END = object()
 
 
 def is_arrays(x: Any) -> bool:
@@ -23,6 +26,9 @@ class Batches:
     def epoch(self, order: np.random.Generator | None) -> Iterator[tuple[Samples, Rows]]:
         """One epoch; ``order`` shuffles it."""
         raise NotImplementedError
+
+    def close(self) -> None:
+        """Ends a pass that an epoch has left open for the next one."""
 
 
 class ArrayBatches(Batches):
@@ -69,36 +75,49 @@ class IterableBatches(Batches):
         self.batch_size, self.count = 1, None
         self._limit = steps
         self.steps = len(iterable) if steps is None and hasattr(iterable, "__len__") else steps
-        self._running: Iterator[Any] | None = None
+        self._open: tuple[Iterator[Any], Callable[[], None]] | None = None  # where an epoch ended
 
     def epoch(self, order: np.random.Generator | None) -> Iterator[tuple[Samples, Rows]]:
         owner = self.adapter.owner
-        iterator = self._running
-        if iterator is None:
-            iterator = _pass_over(self.iterable)
+        iterator, close = self._open or self._pass()
+        self._open = None
         taken = 0
-        while self._limit is None or taken < self._limit:
-            try:
-                batch = next(iterator)
-            except StopIteration:
-                if self._limit is not None:
+        try:
+            while self._limit is None or taken < self._limit:
+                batch = next(iterator, _END)
+                if batch is _END and self._limit is not None:
                     # A pass ended in the middle of an epoch: go on from the start, if there is one.
-                    iterator = _pass_over(self.iterable)
-                    batch = next(iterator, None)
-                else:
-                    batch = None
-                if batch is None:
+                    iterator, close = self._pass()
+                    batch = next(iterator, _END)
+                if batch is _END:
                     break
-            yield self._batch(batch)
-            taken += 1
-        if taken == 0 or (self._limit is not None and taken < self._limit):
-            wanted = "at least one batch" if self._limit is None else f"{self._limit} batches"
-            raise ValueError(
-                f"{owner}: x: expected {wanted} for an epoch, the data ran out at {taken}"
-            )
-        self._running = iterator if self._limit is not None else None
+                yield self._batch(batch)
+                taken += 1
+            if taken == 0 or (self._limit is not None and taken < self._limit):
+                wanted = "at least one batch" if self._limit is None else f"{self._limit} batches"
+                raise ValueError(
+                    f"{owner}: x: expected {wanted} for an epoch, the data ran out at {taken}"
+                )
+            if self._limit is not None:
+                self._open = iterator, close
+        finally:
+            # An exception here or in who asked for the batch: its traceback would keep the pass.
+            if self._open is None:
+                close()
         if self._limit is None and hasattr(self.iterable, "on_epoch_end"):
             self.iterable.on_epoch_end()
+
+    def close(self) -> None:
+        if self._open is not None:
+            self._open[1]()
+            self._open = None
+
+    def _pass(self) -> tuple[Iterator[Any], Callable[[], None]]:
+        """One pass, and what ends it early: nothing where the iterator is the caller's own."""
+        iterator = _pass_over(self.iterable)
+        if isinstance(iterator, GeneratorType) and iterator is not self.iterable:
+            return iterator, iterator.close
+        return iterator, _leave_open
 
     def _batch(self, batch: Any) -> tuple[Samples, Rows]:
         owner = self.adapter.owner
@@ -112,6 +131,10 @@ class IterableBatches(Batches):
         )
         self.batch_size = max(self.batch_size, len(samples))
         return samples, np.arange(len(samples), dtype=np.int64)
+
+
+def _leave_open() -> None:
+    pass
 
 
 def _pass_over(iterable: Any) -> Iterator[Any]:

@@ -1,7 +1,7 @@
 """lr_find: which learning rates a model learns with."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,7 +100,7 @@ def lr_find(
     smoothed: list[float] = []
     average = 0.0
     engine = model._engine()
-    with _put_back(engine), _same_epoch(x):
+    with _put_back(engine), _same_epoch(x), closing(batches):
         for rate in np.geomspace(min_rate, max_rate, steps).tolist():
             samples, rows, capacity = next(batches)
             with engine.lock:
@@ -126,7 +126,7 @@ def lr_find(
     return RateSearch(rates, losses, smoothed, _steepest(rates, losses, smoothed))
 
 
-def _endless(batches: Any, seed: int) -> Iterator[Any]:
+def _endless(batches: Any, seed: int) -> Generator[Any, None, None]:
     epoch = 0
     while True:
         for samples, rows in batches.epoch(generator(seed, epoch)):

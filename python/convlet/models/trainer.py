@@ -257,24 +257,29 @@ class Trainer:
             self._announce()
         every.call("on_train_begin", None)
         logs: dict[str, Any] = {}
-        for epoch in range(initial_epoch, epochs):
-            every.call("on_epoch_begin", epoch, None)
-            display = EpochDisplay(
-                f"Epoch {epoch + 1}/{epochs}", training.count, training.steps, verbose
-            )
-            try:
-                meter = self._train_epoch(training, shuffle, every, display, epoch)
-                display.passed(meter.count)
-                logs = meter.logs()
-                if validation is not None and (epoch + 1) % validation_freq == 0:
-                    logs |= self._test_epoch(validation, every).logs("val_")
-                every.call("on_epoch_end", epoch, logs)
-            except BaseException:
-                display.clear()
-                raise
-            display.finish(logs)
-            if self.stop_training:
-                break
+        try:
+            for epoch in range(initial_epoch, epochs):
+                every.call("on_epoch_begin", epoch, None)
+                display = EpochDisplay(
+                    f"Epoch {epoch + 1}/{epochs}", training.count, training.steps, verbose
+                )
+                try:
+                    meter = self._train_epoch(training, shuffle, every, display, epoch)
+                    display.passed(meter.count)
+                    logs = meter.logs()
+                    if validation is not None and (epoch + 1) % validation_freq == 0:
+                        logs |= self._test_epoch(validation, every).logs("val_")
+                    every.call("on_epoch_end", epoch, logs)
+                except BaseException:
+                    display.clear()
+                    raise
+                display.finish(logs)
+                if self.stop_training:
+                    break
+        finally:
+            training.close()
+            if validation is not None:
+                validation.close()
         if self.optimizer.use_ema:
             self._engine().keep_average()
         every.call("on_train_end", logs)
