@@ -4,8 +4,6 @@
 // for the gradient of the input, in packed panels for that of the weights.
 namespace convlet::CONVLET_ISA {
 
-constexpr float kClosed = kNoChoice;
-
 // Pools channels [channel, end) of a block whose convolution is in z (images, rows, Q, K).
 inline void pool_block(const Conv2dPoolShape& s, const Block& block, const float* z,
                        std::int64_t channel, std::int64_t end, bool relu, float* y,
@@ -193,6 +191,8 @@ template <class Product>
 inline void correlate_pool_weight(Context& context, const Conv2dPoolShape& s, const float* dy,
                                   const std::uint8_t* choice, const float* x, float* dw,
                                   void* memory) {
+  if (!Product::converts && picks_weight_gradient(s))
+    return picked_weight_gradient(context, s, dy, choice, x, dw, memory);
   const PooledGradient dz = {s.pool, dy, choice};
   auto pack = [&](const Block& block, std::int64_t channel, int columns, int width, float* to) {
     for (std::int64_t i = 0; i < block.images * block.rows; ++i, to += s.conv.Q * width)
@@ -214,6 +214,8 @@ inline void conv2d_pool_backward_bias(Context& context, const Conv2dPoolShape& s
 
 template <class Product>
 inline std::size_t correlate_pool_workspace(const Conv2dPoolShape& s, Pass pass, int threads) {
+  if (pass == Pass::backward_weight && !Product::converts && picks_weight_gradient(s))
+    return make_picked_weights(s, threads, nullptr).bytes;
   if (pass == Pass::backward_weight)
     return make_weight_gradient<Product>(s.conv, threads, nullptr).bytes;
   return make_correlation<Product>(s.conv, pass == Pass::forward, threads, nullptr, s.pool.R).bytes;

@@ -155,27 +155,32 @@ inline int vectors_of(int columns) {
   return (columns + V::width - 1) / V::width;
 }
 
+// f(n), a constant, for the n vectors that hold `columns` columns.
+template <class F>
+inline void with_vectors(int columns, F&& f) {
+  switch (vectors_of(columns)) {
+    case 1:
+      return f(std::integral_constant<int, 1>());
+    case 2:
+      return f(std::integral_constant<int, 2>());
+#if CONVLET_ISA_LEVEL == 2 || defined(__aarch64__)
+    case 3:
+      return f(std::integral_constant<int, 3>());
+    case 4:
+      return f(std::integral_constant<int, 4>());
+#endif
+  }
+}
+
 // All rows times one panel: `columns` <= kPanel, and each row of b readable for whole vectors.
 template <class Product = Float32>
 inline void multiply(const float* a, const Row* rows, std::int64_t row_count, const Run* runs,
                      std::int64_t run_count, const float* b, std::int64_t ldb, float* c,
                      int columns, const Epilogue& epilogue) {
-  switch (vectors_of(columns)) {
-    case 1:
-      return multiply_panel<Product, 1>(a, rows, row_count, runs, run_count, b, ldb, c, columns,
-                                        epilogue);
-    case 2:
-      return multiply_panel<Product, 2>(a, rows, row_count, runs, run_count, b, ldb, c, columns,
-                                        epilogue);
-#if CONVLET_ISA_LEVEL == 2 || defined(__aarch64__)
-    case 3:
-      return multiply_panel<Product, 3>(a, rows, row_count, runs, run_count, b, ldb, c, columns,
-                                        epilogue);
-    case 4:
-      return multiply_panel<Product, 4>(a, rows, row_count, runs, run_count, b, ldb, c, columns,
-                                        epilogue);
-#endif
-  }
+  with_vectors(columns, [&](auto vectors) {
+    multiply_panel<Product, vectors>(a, rows, row_count, runs, run_count, b, ldb, c, columns,
+                                     epilogue);
+  });
 }
 
 // A matrix of `columns` columns is packed as panels of kPanel columns, the last one narrower (whole

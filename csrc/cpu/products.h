@@ -19,6 +19,8 @@
 #include "cpu/bias_gradient.h"
 #include "formulas/pool2d.h"
 #include "cpu/pool2d.h"
+#include "cpu/quads.h"
+#include "cpu/conv2d_pool_backward_weight.h"
 #include "cpu/conv2d_pool.h"
 #include "cpu/peak.h"
 #include "cpu/bfloat16_table.h"
