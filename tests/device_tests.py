@@ -42,6 +42,7 @@ FILES = (
     "reduce",
     "reduction",
     "rows",
+    "selftest",
     "separable",
     "sm90",
     "softmax",

@@ -12,7 +12,8 @@ from convlet import _core, ops
 
 # The largest difference that is not an error, as a share of the largest value. The CPU and a GPU
 # add in different orders and round exp and the like differently; a wrong index is off by all of it.
-TOLERANCE = {"float32": 1e-4, "tf32": 2e-2, "bfloat16": 5e-2}
+# Rounded factors: four times what a float64 model of _train with such factors differs by.
+TOLERANCE = {"float32": 1e-4, "tf32": 3e-4, "bfloat16": 3e-3}
 
 
 def failures(device: str, precisions: Sequence[str] = tuple(TOLERANCE)) -> list[str]:
@@ -173,14 +174,21 @@ FAMILIES: dict[str, Family] = {
 
 def _train(device: str, precision: str) -> list[Any]:
     """Losses and parameters of four steps of a small network: the second and later are replayed
-    where the device records steps."""
+    where the device records steps.
+
+    With rounded factors, a ReLU or a maximum may decide otherwise than without, and carries the
+    gradient elsewhere: there the network is smooth.
+    """
+    exact = precision == "float32"
+    activation, pool = ("relu", "max_pool2d") if exact else ("tanh", "avg_pool2d")
     rng = np.random.default_rng(1)
     graph = _core.Graph()
     x = graph.input("x", (8, 8, 3))
     shapes = [(3, 3, 3, 16), (16,), (256, 10), (10,)]
     parameters = [graph.parameter(f"p{i}", shape) for i, shape in enumerate(shapes)]
-    y = graph.node("conv2d", "conv", [x], parameters[:2], {"padding": "same", "activation": "relu"})
-    y = graph.node("max_pool2d", "pool", [y], [], {"pool_size": [2, 2]})
+    attributes = {"padding": "same", "activation": activation}
+    y = graph.node("conv2d", "conv", [x], parameters[:2], attributes)
+    y = graph.node(pool, "pool", [y], [], {"pool_size": [2, 2]})
     y = graph.node("reshape", "flat", [y], [], {"shape": [256]})
     graph.output(graph.node("dense", "dense", [y], parameters[2:]))
     state = _core.State(graph, device)
