@@ -82,6 +82,14 @@ def preloaded():
     return " ".join(run("g++", f"-print-file-name={name}").strip() for name in names)
 
 
+# Its child may wait for ever for a lock of GCC 12's sanitizing allocator, which another thread
+# holds at the fork. So may any child: of 900 forks of a Python without convlet, while a thread
+# called malloc and free, three left one that hung. The C library's own allocator survives forks.
+FORKS_AMID_ALLOCATIONS = (
+    "tests/test_threads.py::test_a_forked_child_computes_while_the_parent_goes_on"
+)
+
+
 @pytest.mark.timeout(1800)
 def test_op_tests_with_sanitizers(package):
     (module,) = (package / "convlet").glob("_core*.so")
@@ -92,6 +100,7 @@ def test_op_tests_with_sanitizers(package):
     output = run(
         *(sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"),
         *(f"tests/test_{op}.py" for op in OPS),
+        *("--deselect", FORKS_AMID_ALLOCATIONS),
         LD_PRELOAD=preloaded(),
         PYTHONPATH=str(package),
         # Python itself never frees everything; a size that is too large is an error, not the end.
