@@ -34,6 +34,7 @@ std::optional<DType> dtype_of(const py::array& array) {
 }
 
 py::dtype numpy_dtype(DType dtype) {
+  if (dtype == DType::float32) return py::dtype::of<float>();  // far quicker than by its name
   return py::dtype(std::string(name_of(dtype)));
 }
 
@@ -60,10 +61,21 @@ bool has_flags(const py::array& array, int flags) {
 constexpr int kContiguous = py::detail::npy_api::NPY_ARRAY_C_CONTIGUOUS_;
 constexpr int kAligned = py::detail::npy_api::NPY_ARRAY_ALIGNED_;
 
+std::string listed(std::initializer_list<DType> dtypes) {
+  std::string names;
+  std::size_t count = 0;
+  for (DType dtype : dtypes) {
+    if (count) names += count + 1 == dtypes.size() ? " or " : ", ";
+    names += name_of(dtype);
+    ++count;
+  }
+  return names;
+}
+
 py::array array_argument(const char* op, const std::string& name, const py::object& value,
-                         const std::string& expected) {
+                         std::initializer_list<DType> dtypes) {
   if (!py::isinstance<py::array>(value))
-    type_error(op, ": expected ", name, " to be an array of dtype ", expected, ", got ",
+    type_error(op, ": expected ", name, " to be an array of dtype ", listed(dtypes), ", got ",
                type_name(value));
   return py::reinterpret_borrow<py::array>(value);
 }
@@ -71,7 +83,7 @@ py::array array_argument(const char* op, const std::string& name, const py::obje
 // The checks that `out` and arrays that are changed in place share.
 Output writable(const char* op, const std::string& name, const py::object& value,
                 DType dtype = DType::float32) {
-  py::array array = array_argument(op, name, value, name_of(dtype));
+  py::array array = array_argument(op, name, value, {dtype});
   if (dtype_of(array) != dtype)
     type_error(op, ": expected ", name, " of dtype ", name_of(dtype), ", got ",
                std::string(py::str(array.dtype())));
@@ -92,20 +104,13 @@ Output writable(const char* op, const std::string& name, const py::object& value
 
 Input array_input(const char* op, const std::string& name, const py::object& value,
                   const char* layout, std::initializer_list<DType> dtypes) {
-  std::string expected;
-  std::size_t listed = 0;
-  for (DType dtype : dtypes) {
-    if (listed) expected += listed + 1 == dtypes.size() ? " or " : ", ";
-    expected += name_of(dtype);
-    ++listed;
-  }
-  py::array array = array_argument(op, name, value, expected);
+  py::array array = array_argument(op, name, value, dtypes);
 
   std::optional<DType> dtype = dtype_of(array);
   bool known = false;
   for (DType d : dtypes) known = known || dtype == d;
   if (!known)
-    type_error(op, ": expected ", name, " of dtype ", expected, ", got ",
+    type_error(op, ": expected ", name, " of dtype ", listed(dtypes), ", got ",
                std::string(py::str(array.dtype())));
 
   Shape shape = shape_of(op, name, array);

@@ -334,10 +334,11 @@ BoundBatch make_batch(const char* op, const std::vector<py::object>& inputs,
   Batch& batch = bound.batch;
   auto add = [&](const char* kind, std::size_t i, const py::object& value,
                  std::initializer_list<DType> dtypes) -> Input& {
-    std::string name = concat(kind, '[', i, ']');
-    bound.arrays.push_back(array_input(op, name, value, nullptr, dtypes));
+    // Not by concat: streams take longer than all else here.
+    bound.arrays.push_back(
+        array_input(op, kind + ("[" + std::to_string(i) + "]"), value, nullptr, dtypes));
     if (bound.arrays.back().shape().rank() == 0)
-      value_error(op, ": expected ", name, " with a batch axis, got shape ()");
+      value_error(op, ": expected ", bound.arrays.back().name, " with a batch axis, got shape ()");
     return bound.arrays.back();
   };
   std::initializer_list<DType> any = {DType::float32, DType::float64, DType::uint8, DType::int32,

@@ -13,25 +13,25 @@ std::int64_t rows_of(const Tensor& data) {
   return data.shape.rank() ? data.shape[0] : 0;
 }
 
-// `name` as in "input 'image'".
-void check_data(const std::string& name, const Tensor& data, const Shape& sample,
-                std::int64_t rows) {
+// name() as in "input 'image'"; made for errors only.
+template <class Name>
+void check_data(const Name& name, const Tensor& data, const Shape& sample, std::int64_t rows) {
   if (data.shape.rank() == 0 || data.shape.without_front() != sample)
-    value_error(name, ": expected samples of shape ", sample, ", got an array of shape ",
+    value_error(name(), ": expected samples of shape ", sample, ", got an array of shape ",
                 data.shape);
   if (rows_of(data) != rows)
-    value_error(name, ": expected ", rows, " rows as in the first input, got ", rows_of(data));
+    value_error(name(), ": expected ", rows, " rows as in the first input, got ", rows_of(data));
 }
 
 void check_target(std::size_t index, const BatchTarget& target, const Tensor& data,
                   std::int64_t rows) {
-  const std::string name = concat("targets[", index, "] of output '", target.output, "'");
+  auto name = [&] { return concat("targets[", index, "] of output '", target.output, "'"); };
   if (!target.integer_labels) {
     check_data(name, data, target.shape, rows);
     return;
   }
   if (data.dtype == DType::float32 || data.dtype == DType::float64)
-    type_error(name, ": expected integer labels (uint8, int32 or int64), got ",
+    type_error(name(), ": expected integer labels (uint8, int32 or int64), got ",
                name_of(data.dtype));
   Shape column = target.shape;
   if (column.rank() < Shape::kMaxRank) column.push_back(1);
@@ -82,7 +82,8 @@ void check_batch(const Graph& graph, const Program& program, std::int64_t larges
   std::int64_t rows = batch.inputs.empty() ? batch.n : rows_of(batch.inputs[0]);
   for (std::size_t i = 0; i < batch.inputs.size(); ++i) {
     const Value& value = graph.values()[graph.inputs()[i]];
-    check_data(concat("input '", value.name, "'"), batch.inputs[i], value.shape, rows);
+    check_data([&] { return concat("input '", value.name, "'"); }, batch.inputs[i], value.shape,
+               rows);
   }
   for (std::size_t i = 0; i < batch.targets.size(); ++i)
     check_target(i, program.targets[i], batch.targets[i], rows);

@@ -14,16 +14,16 @@ from convlet.models.compilation import OutputLoss
 Array = NDArray[Any]
 Rows = NDArray[np.int64]
 
-_PLAN_DTYPES = ("float32", "float64", "uint8", "int32", "int64")
+_PLAN_DTYPES = {np.dtype(name) for name in ("float32", "float64", "uint8", "int32", "int64")}
 
 
 def to_array(value: Any, owner: str) -> Array:
     """A contiguous array of a dtype that a plan reads; numbers only."""
     array = np.asarray(value)
-    kind = array.dtype.kind
-    if kind not in "fiub":
-        raise TypeError(f"{owner}: expected an array of numbers, got dtype {array.dtype}")
-    if array.dtype.name not in _PLAN_DTYPES or not array.dtype.isnative:
+    if array.dtype not in _PLAN_DTYPES:
+        kind = array.dtype.kind
+        if kind not in "fiub":
+            raise TypeError(f"{owner}: expected an array of numbers, got dtype {array.dtype}")
         if kind == "f":
             array = array.astype(np.float64 if array.dtype.itemsize > 4 else np.float32)
         elif kind == "b":
@@ -121,8 +121,7 @@ class DataAdapter:
             if len(self.inputs) > 1:
                 name += f" for input {tensor.name!r}"
             arrays.append(_fit_sample(to_array(leaf, name), tensor.sample_shape, name))
-        counts = {len(array) for array in arrays}
-        if len(counts) > 1:
+        if any(len(array) != len(arrays[0]) for array in arrays[1:]):
             raise ValueError(
                 f"{self.owner}: x: expected inputs of one length, got {[len(a) for a in arrays]}"
             )

@@ -495,10 +495,11 @@ class Trainer:
 
     def _predict_arrays(self, x: Any, batch_size: int) -> list[NDArray[np.float32]]:
         inputs = self._adapter("predict", x).input_arrays(x)
-        outputs = [
-            np.empty((len(inputs[0]), *tensor.sample_shape), np.float32) for tensor in self.outputs
-        ]
-        self._engine().predict(inputs, outputs, batch_size)
+        engine, count = self._engine(), len(inputs[0])
+        if count <= batch_size:
+            return engine.predict_batch(inputs)
+        outputs = [np.empty((count, *tensor.sample_shape), np.float32) for tensor in self.outputs]
+        engine.predict(inputs, outputs, batch_size)
         return outputs
 
     # Single batches.
