@@ -23,6 +23,8 @@ FILES = (
     "broadcast",
     "capture",
     "conv2d",
+    "cuda_arrays",
+    "cuda_libraries",
     "dense",
     "dropout",
     "elementwise_loss",
@@ -59,8 +61,10 @@ FILES = (
     "value_loss",
 )
 
-# Those of instructions that the CPU has no counterpart of.
-NOT_ON_CPU = ("sm90",)
+# Those of what the CPU has no counterpart of.
+NOT_ON_CPU = ("cuda_arrays", "cuda_libraries", "sm90")
+# Those that need the emulator's streams, or libraries that need a GPU.
+ONLY_ON = {"cuda_arrays": "simt", "cuda_libraries": "cuda"}
 
 # Tests in those files that are about the CPU all the same, by a part of their name, and why.
 NOT_HERE = {
@@ -98,12 +102,18 @@ def select(config, items) -> None:
             continue
         isa = getattr(item, "callspec", None) and item.callspec.params.get("isa", first_isa)
         unfit = any(part in item.name for part in NOT_HERE) or (isa and isa != first_isa)
+        unfit = unfit or ONLY_ON.get(name, _device) != _device
         (others if name not in FILES or unfit else chosen).append(item)
     part, parts = map(int, config.getoption("--part").split("/"))
     items[:] = chosen[part::parts]
     del chosen[part::parts]
     others += chosen
     config.hook.pytest_deselected(items=others)
+
+
+def emulator():
+    """The emulator that the tests run on."""
+    return _emulator
 
 
 def findings() -> str:

@@ -1,13 +1,16 @@
 """Arrays of other libraries: memory is shared both ways, and what cannot be shared is refused."""
 
+import re
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from calls import CALLS, call, f32
-from convlet import ops
+from convlet import devices, ops
 from convlet._interop import borrow
 
 ARRAYS = [(op, name) for op, (arrays, _) in CALLS.items() for name in arrays]
@@ -172,6 +175,21 @@ class TestTorch:
             assert torch.equal(ops.relu(x), x)
             assert torch.equal(ops.relu(torch.nn.Parameter(torch.ones(2))), torch.ones(2))
 
+    def test_the_op_in_a_torch_model_of_the_docs(self):
+        page = (Path(__file__).parents[1] / "docs/extending.md").read_text()
+        code = next(
+            b for b in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "autograd" in b
+        )
+        names = {}
+        exec(code, names)
+        x = torch.randn(2, 3, 9, 8).to(memory_format=torch.channels_last).requires_grad_()
+        w = torch.randn(5, 3, 3, 3).requires_grad_()
+        dy = torch.randn(2, 5, 5, 4)
+        got = torch.autograd.grad(names["conv2d"](x, w, stride=2, padding=1), (x, w), dy)
+        expected = torch.autograd.grad(F.conv2d(x, w, stride=2, padding=1), (x, w), dy)
+        for a, b in zip(got, expected, strict=True):
+            torch.testing.assert_close(a, b)
+
     def test_tensors_that_no_array_can_share(self):
         for x in (torch.ones(3, dtype=torch.bfloat16), torch.ones(3).to_sparse()):
             with pytest.raises(TypeError, match=f"relu: expected x .* got a torch .*{x.dtype}"):
@@ -180,7 +198,7 @@ class TestTorch:
             ops.relu(torch.ones(3, dtype=torch.float64))
 
     def test_a_tensor_elsewhere(self):
-        with pytest.raises(ValueError, match=r"relu: expected x in the CPU's memory.* got .* meta"):
+        with pytest.raises(ValueError, match=r"relu: expected x in the memory of .* got .* meta"):
             ops.relu(torch.ones(3, device="meta"))
 
 
@@ -202,14 +220,23 @@ class TestDLPack:
             np.testing.assert_array_equal(a.array, b)
 
     def test_another_device(self):
-        with pytest.raises(ValueError, match=r"add: expected b in the CPU's memory.* device 2"):
-            ops.add(f32(3), Foreign(f32(3), device=(2, 0)))
+        with pytest.raises(ValueError, match=r"add: expected b in the memory of.* device 8"):
+            ops.add(f32(3), Foreign(f32(3), device=(8, 0)))
+
+    def test_cuda_arrays_where_there_is_no_gpu(self, monkeypatch):
+        monkeypatch.setattr(devices, "why_not_cuda", lambda: "there is no GPU")
 
         class Cuda:
-            __cuda_array_interface__ = {}
+            __cuda_array_interface__ = {"stream": 1}
 
-        with pytest.raises(ValueError, match=r"expected x in the CPU's memory.* a CUDA array"):
-            ops.relu(Cuda())
+            def __array_namespace__(self):
+                return np
+
+        for x in (Foreign(f32(3), device=(2, 0)), Cuda()):
+            with pytest.raises(
+                ValueError, match="relu: x is in a GPU's memory, .* there is no GPU"
+            ):
+                ops.relu(x)
 
     def test_a_producer_that_cannot_export(self):
         class Broken(Foreign):

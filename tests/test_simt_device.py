@@ -33,11 +33,11 @@ def library():
     return build()
 
 
-@pytest.mark.parametrize(("part", "seed"), [("0/16", "0"), ("5/16", "5")])
-def test_ordinary_tests_pass(library, part, seed):
-    options = ["-q", "-x", "--device", "simt", "--part", part, "-p", "no:cacheprovider"]
+def run_in_emulator(library, seed, *arguments):
+    """How many tests have passed."""
+    options = ["-q", "-x", "--device", "simt", "-p", "no:cacheprovider"]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", *options, str(ROOT / "tests")],
+        [sys.executable, "-m", "pytest", *options, *arguments],
         env=os.environ | {"CONVLET_SIMT_LIBRARY": str(library), "CONVLET_SIMT_SEED": seed},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -46,7 +46,18 @@ def test_ordinary_tests_pass(library, part, seed):
     )
     assert done.returncode == 0, done.stdout[-6000:]
     passed = re.search(r"(\d+) passed", done.stdout)
-    assert passed and int(passed[1]) > 200, done.stdout[-600:]
+    assert passed, done.stdout[-600:]
+    return int(passed[1])
+
+
+@pytest.mark.parametrize(("part", "seed"), [("0/16", "0"), ("5/16", "5")])
+def test_ordinary_tests_pass(library, part, seed):
+    assert run_in_emulator(library, seed, "--part", part, str(ROOT / "tests")) > 200
+
+
+def test_arrays_of_other_libraries(library):
+    """In full: what they are for is streams, which the ordinary tests do not have."""
+    assert run_in_emulator(library, "0", str(ROOT / "tests/test_cuda_arrays.py")) > 300
 
 
 def test_the_table_has_every_kernel():

@@ -3,7 +3,7 @@
 #include <optional>
 #include <string>
 
-#include "bind/run.h"
+#include "bind/call.h"
 
 namespace convlet::bind {
 
@@ -45,7 +45,7 @@ int rank_of(const char* layout) {
   return c[-2] == ',' ? commas : commas + 1;
 }
 
-Shape shape_of(const char* op, const std::string& name, const py::array& array) {
+Shape shape_of(const Call& op, const std::string& name, const py::array& array) {
   if (array.ndim() > Shape::kMaxRank)
     value_error(op, ": expected ", name, " with at most ", Shape::kMaxRank, " axes, got ",
                 array.ndim());
@@ -72,7 +72,7 @@ std::string listed(std::initializer_list<DType> dtypes) {
   return names;
 }
 
-py::array array_argument(const char* op, const std::string& name, const py::object& value,
+py::array array_argument(const Call& op, const std::string& name, const py::object& value,
                          std::initializer_list<DType> dtypes) {
   if (!py::isinstance<py::array>(value))
     type_error(op, ": expected ", name, " to be an array of dtype ", listed(dtypes), ", got ",
@@ -80,87 +80,133 @@ py::array array_argument(const char* op, const std::string& name, const py::obje
   return py::reinterpret_borrow<py::array>(value);
 }
 
+Extent extent_of(const void* data, const Shape& shape, DType dtype) {
+  return {data, static_cast<std::size_t>(shape.elements()) * size_of(dtype)};
+}
+
 // The checks that `out` and arrays that are changed in place share.
-Output writable(const char* op, const std::string& name, const py::object& value,
+Output writable(Call& op, const std::string& name, const py::object& value,
                 DType dtype = DType::float32) {
+  if (const DeviceArray* there = op.device_array(name, value)) {
+    if (there->dtype != name_of(dtype))
+      type_error(op, ": expected ", name, " of dtype ", name_of(dtype), ", got ", there->dtype);
+    if (!there->strides.is_none())
+      value_error(op, ": expected ", name, " to be C-contiguous, got strides ",
+                  std::string(py::str(there->strides)), " for shape ", there->shape);
+    if (!there->writeable)
+      value_error(op, ": expected ", name, " to be writeable, got a read-only array");
+    return {value, extent_of(there->data, there->shape, dtype), there->shape,
+            static_cast<float*>(there->data), nullptr};
+  }
   py::array array = array_argument(op, name, value, {dtype});
   if (dtype_of(array) != dtype)
     type_error(op, ": expected ", name, " of dtype ", name_of(dtype), ", got ",
                std::string(py::str(array.dtype())));
+  const Shape shape = shape_of(op, name, array);
   if (!has_flags(array, kContiguous | kAligned))
     value_error(op, ": expected ", name, " to be C-contiguous, got strides ",
-                std::string(py::str(array.attr("strides"))), " for shape ",
-                shape_of(op, name, array));
+                std::string(py::str(array.attr("strides"))), " for shape ", shape);
   if (!array.writeable())
     value_error(op, ": expected ", name, " to be writeable, got a read-only array");
   void* data = array.mutable_data();
-  const auto bytes = static_cast<std::size_t>(array.nbytes());
-  std::shared_ptr<void> memory = staged(data, bytes);
-  if (memory) copy_back(memory, data, bytes);
-  return {array, static_cast<float*>(memory ? memory.get() : data), memory};
+  const Extent extent = extent_of(data, shape, dtype);
+  std::shared_ptr<void> memory = op.staged(data, extent.bytes);
+  if (memory) op.copy_back(memory, data, extent.bytes);
+  return {array, extent, shape, static_cast<float*>(memory ? memory.get() : data), memory};
+}
+
+// Of an input, whatever its array is; `got` makes the name of a dtype that is none of these.
+template <class Got>
+DType checked_type(const Call& op, const std::string& name, const std::optional<DType>& dtype,
+                   std::initializer_list<DType> dtypes, Got&& got) {
+  for (DType d : dtypes)
+    if (dtype == d) return d;
+  type_error(op, ": expected ", name, " of dtype ", listed(dtypes), ", got ", got());
+}
+
+void check_rank(const Call& op, const std::string& name, const char* layout, const Shape& shape) {
+  if (layout && shape.rank() != rank_of(layout))
+    value_error(op, ": expected ", name, ' ', layout, ", got shape ", shape);
 }
 
 }  // namespace
 
-Input array_input(const char* op, const std::string& name, const py::object& value,
-                  const char* layout, std::initializer_list<DType> dtypes) {
+std::optional<DType> dtype_named(const std::string& name) {
+  for (DType dtype : {DType::float32, DType::float64, DType::uint8, DType::int32, DType::int64})
+    if (name == name_of(dtype)) return dtype;
+  return std::nullopt;
+}
+
+bool Extent::overlaps(const Extent& other) const {
+  const auto first = reinterpret_cast<std::uintptr_t>(begin);
+  const auto second = reinterpret_cast<std::uintptr_t>(other.begin);
+  return bytes && other.bytes && first < second + other.bytes && second < first + bytes;
+}
+
+Input array_input(Call& op, const std::string& name, const py::object& value, const char* layout,
+                  std::initializer_list<DType> dtypes) {
+  if (const DeviceArray* there = op.device_array(name, value)) {
+    const DType dtype =
+        checked_type(op, name, dtype_named(there->dtype), dtypes, [&] { return there->dtype; });
+    check_rank(op, name, layout, there->shape);
+    const Extent extent = extent_of(there->data, there->shape, dtype);
+    return {name, value, extent, {there->data, dtype, there->shape}, nullptr};
+  }
   py::array array = array_argument(op, name, value, dtypes);
-
-  std::optional<DType> dtype = dtype_of(array);
-  bool known = false;
-  for (DType d : dtypes) known = known || dtype == d;
-  if (!known)
-    type_error(op, ": expected ", name, " of dtype ", listed(dtypes), ", got ",
-               std::string(py::str(array.dtype())));
-
+  const DType dtype = checked_type(op, name, dtype_of(array), dtypes,
+                                   [&] { return std::string(py::str(array.dtype())); });
   Shape shape = shape_of(op, name, array);
-  if (layout && shape.rank() != rank_of(layout))
-    value_error(op, ": expected ", name, ' ', layout, ", got shape ", shape);
+  check_rank(op, name, layout, shape);
   if (!has_flags(array, kContiguous | kAligned)) array = array.attr("copy")("C");
   // Kernels only read through it; Tensor has no const form.
   void* data = const_cast<void*>(array.data());
-  std::shared_ptr<void> memory = staged(data, static_cast<std::size_t>(array.nbytes()));
-  return {name, array, {memory ? memory.get() : data, *dtype, shape}, memory};
+  const Extent extent = extent_of(data, shape, dtype);
+  std::shared_ptr<void> memory = op.staged(data, extent.bytes);
+  return {name, array, extent, {memory ? memory.get() : data, dtype, shape}, memory};
 }
 
-Input float_input(const char* op, const std::string& name, const py::object& value,
-                  const char* layout) {
+Input float_input(Call& op, const std::string& name, const py::object& value, const char* layout) {
   return array_input(op, name, value, layout, {DType::float32});
 }
 
 namespace {
 
-// In memory that the device of functional ops can use.
-py::array new_array_of(DType dtype, const Shape& shape) {
+// In memory that the op's device can use.
+Output new_array_of(Call& op, DType dtype, const Shape& shape) {
+  checked_multiply(shape.elements(op), static_cast<std::int64_t>(size_of(dtype)), op);
+  if (op.on_stream()) {
+    py::object array = op.new_device_array(shape, dtype);
+    void* data = array.cast<const DeviceArray&>().data;
+    return {array, extent_of(data, shape, dtype), shape, static_cast<float*>(data), nullptr};
+  }
   const std::vector<py::ssize_t> sizes(shape.begin(), shape.end());
   const std::size_t bytes = static_cast<std::size_t>(shape.elements()) * size_of(dtype);
-  std::shared_ptr<void> memory = visible_memory(bytes);
-  if (!memory) return py::array(numpy_dtype(dtype), sizes);
-  auto* owner = new std::shared_ptr<void>(memory);
-  py::capsule base(owner, [](void* p) { delete static_cast<std::shared_ptr<void>*>(p); });
-  return py::array(numpy_dtype(dtype), sizes, memory.get(), base);
+  std::shared_ptr<void> memory = op.visible_memory(bytes);
+  py::array array;
+  if (memory) {
+    auto* owner = new std::shared_ptr<void>(memory);
+    py::capsule base(owner, [](void* p) { delete static_cast<std::shared_ptr<void>*>(p); });
+    array = py::array(numpy_dtype(dtype), sizes, memory.get(), base);
+  } else {
+    array = py::array(numpy_dtype(dtype), sizes);
+  }
+  void* data = array.mutable_data();
+  return {array, {data, bytes}, shape, static_cast<float*>(data), nullptr};
 }
 
-Output output_array(const char* op, const py::object& out, DType dtype, const Shape& shape,
+Output output_array(Call& op, const py::object& out, DType dtype, const Shape& shape,
                     std::initializer_list<const Input*> apart,
                     std::initializer_list<const Input*> same) {
-  if (out.is_none()) {
-    checked_multiply(shape.elements(op), static_cast<std::int64_t>(size_of(dtype)), op);
-    py::array array = new_array_of(dtype, shape);
-    return {array, static_cast<float*>(array.mutable_data()), nullptr};
-  }
+  if (out.is_none()) return new_array_of(op, dtype, shape);
   Output output = writable(op, "out", out, dtype);
-  Shape got = shape_of(op, "out", output.array);
-  if (got != shape) value_error(op, ": expected out of shape ", shape, ", got ", got);
-
-  std::size_t bytes = output.array.nbytes();
+  if (output.shape != shape)
+    value_error(op, ": expected out of shape ", shape, ", got ", output.shape);
   for (const Input* input : apart)
-    if (overlap(output.array.data(), bytes, input->array.data(), input->array.nbytes()))
+    if (output.extent.overlaps(input->extent))
       value_error(op, ": expected out to be apart from ", input->name,
                   ", got arrays that share memory");
   for (const Input* input : same)
-    if (input->array.data() != output.array.data() &&
-        overlap(output.array.data(), bytes, input->array.data(), input->array.nbytes()))
+    if (input->extent.begin != output.extent.begin && output.extent.overlaps(input->extent))
       value_error(op, ": expected out to be ", input->name, " itself or apart from it, got a part ",
                   "of its memory");
   return output;
@@ -168,29 +214,23 @@ Output output_array(const char* op, const py::object& out, DType dtype, const Sh
 
 }  // namespace
 
-py::array new_array(const Shape& shape) {
-  return new_array_of(DType::float32, shape);
+Output new_array(Call& op, const Shape& shape) {
+  return new_array_of(op, DType::float32, shape);
 }
 
-Output float_output(const char* op, const py::object& out, const Shape& shape,
+Output float_output(Call& op, const py::object& out, const Shape& shape,
                     std::initializer_list<const Input*> apart,
                     std::initializer_list<const Input*> same) {
   return output_array(op, out, DType::float32, shape, apart, same);
 }
 
-Output typed_output(const char* op, const py::object& out, DType dtype, const Shape& shape,
+Output typed_output(Call& op, const py::object& out, DType dtype, const Shape& shape,
                     std::initializer_list<const Input*> apart) {
   return output_array(op, out, dtype, shape, apart, {});
 }
 
-Output float_in_place(const char* op, const std::string& name, const py::object& value) {
+Output float_in_place(Call& op, const std::string& name, const py::object& value) {
   return writable(op, name, value);
-}
-
-bool overlap(const void* a, std::size_t a_bytes, const void* b, std::size_t b_bytes) {
-  std::uintptr_t first = reinterpret_cast<std::uintptr_t>(a);
-  std::uintptr_t second = reinterpret_cast<std::uintptr_t>(b);
-  return a_bytes && b_bytes && first < second + b_bytes && second < first + a_bytes;
 }
 
 void expect_shape(const char* op, const std::string& name, const char* layout,

@@ -5,7 +5,6 @@
 
 #include "bind/arrays.h"
 #include "bind/bind.h"
-#include "bind/run.h"
 
 namespace convlet::bind {
 
@@ -37,8 +36,8 @@ AugmentSpec spec_of(const py::dict& settings) {
 }
 
 // int64 (N,) or None; each in [0, bound), or at least 0 where bound is 0.
-Input index_input(const char* name, const py::object& value, std::int64_t bound) {
-  Input input = array_input(kOp, name, value, "(N,)", {DType::int64});
+Input index_input(Call& op, const char* name, const py::object& value, std::int64_t bound) {
+  Input input = array_input(op, name, value, "(N,)", {DType::int64});
   const std::int64_t* data = input.tensor.as<std::int64_t>();
   for (std::int64_t i = 0; i < input.shape()[0]; ++i)
     if (data[i] < 0 || (bound > 0 && data[i] >= bound))
@@ -53,23 +52,25 @@ AugmentRandom random_of(std::uint64_t seed, std::uint64_t epoch, std::uint64_t s
   return {seed, epoch, stream};
 }
 
-py::array augment(const py::dict& settings, const py::object& x_value, const py::object& rows_value,
-                  const py::object& indices_value, std::uint64_t seed, std::uint64_t epoch,
-                  std::uint64_t stream, const py::object& scale_value,
-                  const py::object& offset_value, const std::string& dtype, const py::object& out) {
+py::object augment(const py::dict& settings, const py::object& x_value,
+                   const py::object& rows_value, const py::object& indices_value,
+                   std::uint64_t seed, std::uint64_t epoch, std::uint64_t stream,
+                   const py::object& scale_value, const py::object& offset_value,
+                   const std::string& dtype, const py::object& out) {
   const AugmentSpec spec = spec_of(settings);
   const AugmentRandom random = random_of(seed, epoch, stream);
   if (dtype != "float32" && dtype != "uint8")
     value_error(kOp, ": expected dtype \"float32\" or \"uint8\", got \"", dtype, '"');
   const DType y_dtype = dtype == "uint8" ? DType::uint8 : DType::float32;
-  Input x = array_input(kOp, "x", x_value, "(N,H,W,C)", {DType::uint8, DType::float32});
+  Call op(kOp);
+  Input x = array_input(op, "x", x_value, "(N,H,W,C)", {DType::uint8, DType::float32});
 
   // Copies of the rows and indices: they are checked once, whatever becomes of the caller's.
   std::vector<std::int64_t> rows, indices;
-  auto numbers = [](const char* name, const py::object& value, std::int64_t bound,
-                    std::vector<std::int64_t>& to) -> const std::int64_t* {
+  auto numbers = [&op](const char* name, const py::object& value, std::int64_t bound,
+                       std::vector<std::int64_t>& to) -> const std::int64_t* {
     if (value.is_none()) return nullptr;
-    Input input = index_input(name, value, bound);
+    Input input = index_input(op, name, value, bound);
     const std::int64_t* first = input.tensor.as<std::int64_t>();
     to.assign(first, first + input.shape()[0]);
     to.reserve(1);  // never null
@@ -88,26 +89,25 @@ py::array augment(const py::dict& settings, const py::object& x_value, const py:
   std::vector<Input> factors;
   auto factor = [&](const char* name, const py::object& value) -> const float* {
     if (value.is_none()) return nullptr;
-    factors.push_back(float_input(kOp, name, value, "(C,)"));
+    factors.push_back(float_input(op, name, value, "(C,)"));
     expect_shape(kOp, name, "(C,)", {shape.C}, factors.back().shape());
     return factors.back().f32();
   };
   const float* scale = factor("scale", scale_value);
   const float* offset = factor("offset", offset_value);
-  Output y = typed_output(kOp, out, y_dtype, shape.y(), {&x});
-  const Staged<std::int64_t> rows_there(row_data, rows.size());
-  const Staged<std::int64_t> indices_there(index_data, indices.size());
+  Output y = typed_output(op, out, y_dtype, shape.y(), {&x});
+  const std::int64_t* rows_there = op.upload(row_data, rows.size());
+  const std::int64_t* indices_there = op.upload(index_data, indices.size());
   const RandomStep step{random.seed, random.epoch};
-  const Staged<RandomStep> step_there(&step, 1);
-  const AugmentBatch batch{
-      x.tensor.data, x.tensor.dtype, rows_there.data(), indices_there.data(), scale, offset,
-      y.data,        y_dtype};
-  run([&](const Kernels& kernels,
-          int threads) { return kernels.augment_workspace(shape, spec, threads); },
-      [&](const Kernels& kernels, Context& context, Workspace& workspace) {
-        kernels.augment(context, shape, spec, step_there.data(), random.stream, batch,
-                        workspace.data());
-      });
+  const RandomStep* step_there = op.upload(&step, 1);
+  const AugmentBatch batch{x.tensor.data, x.tensor.dtype, rows_there, indices_there,
+                           scale,         offset,         y.data,     y_dtype};
+  op.run([&](const Kernels& kernels,
+             int threads) { return kernels.augment_workspace(shape, spec, threads); },
+         [&](const Kernels& kernels, Context& context, Workspace& workspace) {
+           kernels.augment(context, shape, spec, step_there, random.stream, batch,
+                           workspace.data());
+         });
   return y.array;
 }
 
@@ -138,7 +138,8 @@ py::list augment_draws(const py::dict& settings, const std::vector<std::int64_t>
                        std::uint64_t stream) {
   const AugmentSpec spec = spec_of(settings);
   const AugmentRandom random = random_of(seed, epoch, stream);
-  Input indices = index_input("indices", indices_value, 0);
+  Call op(kOp, cpu_device());
+  Input indices = index_input(op, "indices", indices_value, 0);
   const Shape image = shape_argument(kOp, "image_shape", image_shape, "(H,W,C)");
   const AugmentShape shape =
       check_augment(kOp, image.with_front(indices.shape()[0]), indices.shape()[0], spec);

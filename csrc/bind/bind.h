@@ -8,6 +8,7 @@
 
 namespace convlet::bind {
 
+void bind_device_array(pybind11::module_& module);   // arrays of other libraries on a GPU
 void bind_linear(pybind11::module_& module);         // conv2d, dense, bias gradient
 void bind_pool2d(pybind11::module_& module);         // max and average pooling
 void bind_elementwise(pybind11::module_& module);    // activations, softmax, dropout, unary

@@ -1,7 +1,6 @@
 // What the loader does to single images.
 #include "bind/arrays.h"
 #include "bind/bind.h"
-#include "bind/run.h"
 #include "ops/resize.h"
 
 namespace convlet::bind {
@@ -11,7 +10,9 @@ namespace {
 constexpr const char* kResize = "resize_bilinear";
 
 void resize_bilinear(const py::object& x_value, const py::array& out) {
-  Input x = array_input(kResize, "x", x_value, "(H,W,C)", {DType::uint8});
+  // Loaders work on the CPU, whatever the device of functional ops.
+  Call op(kResize, cpu_device());
+  Input x = array_input(op, "x", x_value, "(H,W,C)", {DType::uint8});
   const bool usable = out.dtype().is(py::dtype::of<std::uint8_t>()) && out.ndim() == 3 &&
                       (out.flags() & py::array::c_style) && out.writeable();
   if (!usable) {
@@ -22,16 +23,14 @@ void resize_bilinear(const py::object& x_value, const py::array& out) {
   const Resize resize(kResize, x.shape(), out.shape(0), out.shape(1));
   const ResizeShape shape = resize.shape();
   auto* y = static_cast<std::uint8_t*>(const_cast<void*>(out.data()));
-  if (overlap(x.tensor.data, static_cast<std::size_t>(x.array.nbytes()), y,
-              static_cast<std::size_t>(out.nbytes()))) {
+  if (x.extent.overlaps({y, static_cast<std::size_t>(out.nbytes())})) {
     value_error(kResize, ": expected out apart from the memory of x");
   }
-  // Loaders work on the CPU, whatever the device of functional ops.
-  ReleasedGil unlocked;
-  const Kernels& kernels = cpu_device().kernels(Precision::float32);
-  Workspace workspace(cpu_device(), kernels.resize_workspace(shape));
-  kernels.resize_bilinear(shape, static_cast<const std::uint8_t*>(x.tensor.data), workspace.data(),
-                          y);
+  op.run([&](const Kernels& kernels, int) { return kernels.resize_workspace(shape); },
+         [&](const Kernels& kernels, Context&, Workspace& workspace) {
+           kernels.resize_bilinear(shape, static_cast<const std::uint8_t*>(x.tensor.data),
+                                   workspace.data(), y);
+         });
 }
 
 }  // namespace

@@ -7,7 +7,6 @@
 
 #include "bind/arrays.h"
 #include "bind/bind.h"
-#include "bind/run.h"
 
 namespace convlet::bind {
 
@@ -15,31 +14,69 @@ namespace {
 
 enum class Reduction { mean, sum, none };
 
-Reduction reduction_named(const char* op, const std::string& name) {
+Reduction reduction_named(Call& op, const std::string& name) {
   if (name == "mean") return Reduction::mean;
   if (name == "sum") return Reduction::sum;
   if (name == "none") return Reduction::none;
   value_error(op, ": expected reduction \"mean\", \"sum\" or \"none\", got \"", name, '"');
 }
 
-std::int64_t reduction_scratch() {
-  return 1 + kReductionParts;
-}
-
 // loss, or (loss, gradient).
-py::object result(const py::array& loss, const std::optional<Output>& gradient) {
+py::object result(const py::object& loss, const std::optional<Output>& gradient) {
   if (!gradient) return loss;
   return py::make_tuple(loss, gradient->array);
 }
 
+// Adds the losses of the rows. On a stream the sum stays on the device, as a float; of nothing it
+// is `of_nothing`, and so it is when `counts` is false: no row counts.
+class RowSum {
+ public:
+  RowSum(Call& op, std::int64_t rows) : op_(op), rows_(rows) {}
+
+  std::size_t bytes(const Kernels& kernels) const {
+    return Workspace::padded<float>(rows_) + Workspace::padded<double>(kScratch) +
+           (op_.on_stream() ? kernels.reduce_workspace(sum()) : 0);
+  }
+  // Where the losses of the rows go.
+  float* take(Workspace& workspace) {
+    total_ = workspace.take<double>(kScratch);
+    losses_ = workspace.take<float>(rows_);
+    rest_ = workspace.take<char>(0);
+    return losses_;
+  }
+  void finish(const Kernels& kernels, Context& context, bool counts, float of_nothing,
+              float* loss) {
+    if (!counts || rows_ == 0) {
+      op_.fill(kernels, context, 1, of_nothing, loss);
+    } else if (op_.on_stream()) {
+      kernels.reduce(context, sum(), ReduceFunction::sum, losses_, loss, rest_);
+    } else {
+      kernels.sum(context, rows_, losses_, total_);
+      context.wait();
+      loss[0] = static_cast<float>(total_[0]);
+    }
+  }
+
+ private:
+  static constexpr std::int64_t kScratch = 1 + kReductionParts;
+
+  ReduceShape sum() const { return reduction({rows_}, {0}); }
+
+  Call& op_;
+  std::int64_t rows_;
+  double* total_ = nullptr;
+  float* losses_ = nullptr;
+  void* rest_ = nullptr;
+};
+
 // The number that a mean over the rows divides by: with integer labels the sum of their weights,
 // rows that are ignored left out; with probabilities the number of rows. As torch.
-double mean_divisor(const SoftmaxCrossEntropyShape& shape, const std::int32_t* labels,
+double mean_divisor(const SoftmaxCrossEntropyShape& shape, const std::vector<std::int32_t>& labels,
                     const float* class_weight) {
   if (!shape.integer_labels) return static_cast<double>(shape.N);
   double divisor = 0;
-  for (std::int64_t n = 0; n < shape.N; ++n)
-    if (labels[n] >= 0) divisor += class_weight ? class_weight[labels[n]] : 1.0;
+  for (std::int32_t label : labels)
+    if (label >= 0) divisor += class_weight ? class_weight[label] : 1.0;
   return divisor;
 }
 
@@ -48,7 +85,7 @@ py::object softmax_cross_entropy(const py::object& logits_value, const py::objec
                                  std::optional<std::int64_t> ignore_index,
                                  const std::string& reduction_name, bool return_grad,
                                  float focal_gamma) {
-  const char* op = "softmax_cross_entropy";
+  Call op("softmax_cross_entropy");
   Input logits = float_input(op, "logits", logits_value, "(N,C)");
   Input labels = array_input(op, "labels", labels_value, nullptr,
                              {DType::int32, DType::int64, DType::uint8, DType::float32});
@@ -64,40 +101,42 @@ py::object softmax_cross_entropy(const py::object& logits_value, const py::objec
   }
   Reduction reduction = reduction_named(op, reduction_name);
 
+  // A copy of the labels is checked and used, whatever becomes of the caller's meanwhile.
+  std::vector<std::int32_t> indices;
+  const bool mean = reduction == Reduction::mean;
+  std::optional<Tensor> weights;
+  if (shape.integer_labels) {
+    indices.resize(static_cast<std::size_t>(shape.N));
+    check_labels(op, op.on_host(labels.tensor), shape.C, ignore_index ? &*ignore_index : nullptr,
+                 indices.data());
+    if (mean && class_weight) weights = op.on_host(class_weight->tensor);
+  }
+  const double divisor =
+      mean ? mean_divisor(shape, indices, weights ? weights->as<const float>() : nullptr) : 1.0;
+  const void* targets = shape.integer_labels
+                            ? static_cast<const void*>(op.upload(indices.data(), indices.size()))
+                            : labels.tensor.data;
+
   bool reduced = reduction != Reduction::none;
   Output loss = float_output(op, py::none(), reduced ? Shape{} : Shape{shape.N}, {});
   std::optional<Output> dlogits;
   if (return_grad) dlogits = float_output(op, py::none(), logits.shape(), {});
 
-  run(
-      [&](const Kernels&, int) {
-        return 2 * Workspace::padded<float>(shape.N) + Workspace::padded<std::int32_t>(shape.N) +
-               Workspace::padded<double>(reduction_scratch());
-      },
-      [&](const Kernels& kernels, Context& context, Workspace& workspace) {
-        float* scale = workspace.take<float>(shape.N);
-        float* rows = workspace.take<float>(shape.N);
-        std::int32_t* indices = workspace.take<std::int32_t>(shape.N);
-        double* total = workspace.take<double>(reduction_scratch());
-        const float* weights = class_weight ? class_weight->f32() : nullptr;
-
-        // A copy of the labels is checked and used, whatever becomes of the caller's meanwhile.
-        if (shape.integer_labels)
-          check_labels(op, labels.tensor, shape.C, ignore_index ? &*ignore_index : nullptr,
-                       indices);
-        double divisor = reduction == Reduction::mean ? mean_divisor(shape, indices, weights) : 1.0;
-        std::fill(scale, scale + shape.N, static_cast<float>(1.0 / divisor));
-        kernels.softmax_cross_entropy(
-            context, shape, logits.f32(), shape.integer_labels ? indices : labels.tensor.data,
-            weights, scale, reduced ? rows : loss.data, dlogits ? dlogits->data : nullptr, nullptr);
-        if (reduced) {
-          kernels.sum(context, shape.N, rows, total);
-          context.wait();
-          // The mean of nothing is NaN, as in torch.
-          loss.data[0] =
-              divisor == 0 ? std::numeric_limits<float>::quiet_NaN() : static_cast<float>(total[0]);
-        }
-      });
+  RowSum sum(op, shape.N);
+  op.run([&](const Kernels& kernels,
+             int) { return Workspace::padded<float>(shape.N) + sum.bytes(kernels); },
+         [&](const Kernels& kernels, Context& context, Workspace& workspace) {
+           float* scale = workspace.take<float>(shape.N);
+           float* rows = sum.take(workspace);
+           op.fill(kernels, context, shape.N, static_cast<float>(1.0 / divisor), scale);
+           kernels.softmax_cross_entropy(
+               context, shape, logits.f32(), targets, class_weight ? class_weight->f32() : nullptr,
+               scale, reduced ? rows : loss.data, dlogits ? dlogits->data : nullptr, nullptr);
+           // The mean of nothing is NaN, as in torch.
+           if (reduced)
+             sum.finish(kernels, context, divisor != 0,
+                        mean ? std::numeric_limits<float>::quiet_NaN() : 0.0f, loss.data);
+         });
   return result(loss.array, dlogits);
 }
 
@@ -126,7 +165,7 @@ py::object elementwise_loss(const std::string& kind_name, const py::object& pred
                             std::optional<float> focal_alpha) {
   ElementwiseLossSpec spec;
   spec.kind = elementwise_loss_named(kind_name);
-  const char* op = kind_name.c_str();
+  Call op(kind_name.c_str());
   bool logits = spec.kind == ElementwiseLoss::sigmoid_cross_entropy;
   const char* prediction_name = logits ? "logits" : "pred";
   const char* target_name = logits ? "targets" : "target";
@@ -148,32 +187,25 @@ py::object elementwise_loss(const std::string& kind_name, const py::object& pred
   std::optional<Output> gradient;
   if (return_grad) gradient = float_output(op, py::none(), prediction.shape(), {});
 
-  run(
-      [&](const Kernels&, int) {
-        return 2 * Workspace::padded<float>(shape.N) +
-               Workspace::padded<double>(reduction_scratch());
-      },
-      [&](const Kernels& kernels, Context& context, Workspace& workspace) {
-        float* scale = workspace.take<float>(shape.N);
-        float* rows = workspace.take<float>(shape.N);
-        double* total = workspace.take<double>(reduction_scratch());
-
-        // The kernel gives the mean of each row: of them a mean takes 1/N, a sum C times.
-        double factor = reduction == Reduction::mean ? 1.0 / static_cast<double>(shape.N)
-                                                     : static_cast<double>(shape.C);
-        std::fill(scale, scale + shape.N, static_cast<float>(factor));
-        kernels.elementwise_loss(context, shape, spec, prediction.f32(), target.f32(), scale,
-                                 reduced ? rows : loss.data, gradient ? gradient->data : nullptr,
-                                 nullptr);
-        if (!reduced) return;
-        kernels.sum(context, shape.N, rows, total);
-        context.wait();
-        if (shape.N > 0 && shape.C > 0)
-          loss.data[0] = static_cast<float>(total[0]);
-        else  // the mean of nothing is NaN, as in torch
-          loss.data[0] =
-              reduction == Reduction::mean ? std::numeric_limits<float>::quiet_NaN() : 0.0f;
-      });
+  RowSum sum(op, shape.N);
+  op.run([&](const Kernels& kernels,
+             int) { return Workspace::padded<float>(shape.N) + sum.bytes(kernels); },
+         [&](const Kernels& kernels, Context& context, Workspace& workspace) {
+           float* scale = workspace.take<float>(shape.N);
+           float* rows = sum.take(workspace);
+           // The kernel gives the mean of each row: of them a mean takes 1/N, a sum C times.
+           const bool mean = reduction == Reduction::mean;
+           const double factor =
+               mean ? 1.0 / static_cast<double>(shape.N) : static_cast<double>(shape.C);
+           op.fill(kernels, context, shape.N, static_cast<float>(factor), scale);
+           kernels.elementwise_loss(context, shape, spec, prediction.f32(), target.f32(), scale,
+                                    reduced ? rows : loss.data, gradient ? gradient->data : nullptr,
+                                    nullptr);
+           // The mean of nothing is NaN, as in torch.
+           if (reduced)
+             sum.finish(kernels, context, shape.C > 0,
+                        mean ? std::numeric_limits<float>::quiet_NaN() : 0.0f, loss.data);
+         });
   return result(loss.array, gradient);
 }
 

@@ -8,8 +8,8 @@
 #include <cstring>
 
 #include "bind/bind.h"
+#include "bind/call.h"
 #include "bind/gil.h"
-#include "bind/run.h"
 #include "core/cpu_count.h"
 #include "core/error.h"
 #include "cpu/device.h"
@@ -65,11 +65,9 @@ void bind_device(py::module_& module) {
   module.def("set_isa", cpu::set_table, arg("name"));
   module.def(
       "set_op_device",
-      [](const std::string& device, std::optional<std::uintptr_t> stream) {
-        set_op_device(device_named("set_op_device", device), stream);
-      },
-      arg("device"), arg("stream") = py::none(),
-      "The device, and a stream of another library, that functional ops of this thread run on");
+      [](const std::string& device) { set_op_device(device_named("set_op_device", device)); },
+      arg("device"),
+      "The device that functional ops of this thread run on with arrays of the host, for tests");
   module.def("op_device", [] { return op_device().name(); });
   module.def("set_bfloat16", cpu::set_bfloat16, arg("source"));
   module.def(
@@ -108,6 +106,7 @@ PYBIND11_MODULE(_core, module) {
   py::register_local_exception_translator(translate);
   watch_shutdown();
   bind_device(module);
+  bind_device_array(module);
   bind_linear(module);
   bind_pool2d(module);
   bind_elementwise(module);

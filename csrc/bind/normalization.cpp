@@ -1,34 +1,30 @@
 // batch_norm, layer_norm and group_norm, and their gradients.
 #include "bind/arrays.h"
 #include "bind/bind.h"
-#include "bind/run.h"
 
 namespace convlet::bind {
 
 namespace {
 
 // One value per channel.
-Input channel_input(const char* op, const char* name, const py::object& value,
-                    std::int64_t channels) {
+Input channel_input(Call& op, const char* name, const py::object& value, std::int64_t channels) {
   Input input = float_input(op, name, value, "(C,)");
   expect_shape(op, name, "(C,)", {channels}, input.shape());
   return input;
 }
 
 // The same, or no values at all for None.
-Input optional_input(const char* op, const char* name, const py::object& value,
-                     std::int64_t channels) {
-  if (value.is_none()) return {name, new_array({0}), {}, nullptr};
+Input optional_input(Call& op, const char* name, const py::object& value, std::int64_t channels) {
+  if (value.is_none()) return {};
   return channel_input(op, name, value, channels);
 }
 
 // A moving average that the op changes, apart from the `others`.
-Output average_output(const char* op, const char* name, const py::object& value,
+Output average_output(Call& op, const char* name, const py::object& value,
                       std::initializer_list<const Input*> others) {
   Output output = float_in_place(op, name, value);
   for (const Input* other : others)
-    if (overlap(output.array.data(), output.array.nbytes(), other->array.data(),
-                other->array.nbytes()))
+    if (output.extent.overlaps(other->extent))
       value_error(op, ": expected ", name, " to be apart from ", other->name,
                   ", got arrays that share memory");
   return output;
@@ -54,37 +50,38 @@ std::size_t statistics_bytes(const Kernels& kernels, const RowsShape& rows) {
 }
 
 // Normalizes x by arrays that the caller gives.
-void normalize_by_given(const BatchNormShape& shape, const BatchNormInputs& inputs, float* y) {
-  run([&](const Kernels& kernels, int) { return kernels.batch_norm_workspace(shape); },
-      [&](const Kernels& kernels, Context& context, Workspace& workspace) {
-        kernels.batch_norm(context, shape, inputs, y, workspace.data());
-      });
+void normalize_by_given(Call& op, const BatchNormShape& shape, const BatchNormInputs& inputs,
+                        float* y) {
+  op.run([&](const Kernels& kernels, int) { return kernels.batch_norm_workspace(shape); },
+         [&](const Kernels& kernels, Context& context, Workspace& workspace) {
+           kernels.batch_norm(context, shape, inputs, y, workspace.data());
+         });
 }
 
 // Normalizes x by its own statistics, which the averages follow unless they are null.
-void normalize_by_own(const BatchNormShape& shape, BatchNormInputs inputs, double momentum,
-                      float* mean, float* variance, float* y) {
+void normalize_by_own(Call& op, const BatchNormShape& shape, BatchNormInputs inputs,
+                      double momentum, float* mean, float* variance, float* y) {
   RowsShape rows{shape.N, shape.C};
-  run([&](const Kernels& kernels,
-          int) { return statistics_bytes(kernels, rows) + kernels.batch_norm_workspace(shape); },
-      [&](const Kernels& kernels, Context& context, Workspace& workspace) {
-        Statistics of_x = statistics_of(kernels, context, rows, inputs.x, workspace);
-        inputs.mean = of_x.mean;
-        inputs.variance = of_x.variance;
-        void* space =
-            workspace.take<char>(static_cast<std::int64_t>(kernels.batch_norm_workspace(shape)));
-        kernels.batch_norm(context, shape, inputs, y, space);
-        if (!mean || shape.N == 0) return;
-        kernels.moving_average(context, shape.C, momentum, of_x.mean, mean);
-        kernels.moving_average(context, shape.C, momentum, of_x.variance, variance);
-      });
+  op.run([&](const Kernels& kernels,
+             int) { return statistics_bytes(kernels, rows) + kernels.batch_norm_workspace(shape); },
+         [&](const Kernels& kernels, Context& context, Workspace& workspace) {
+           Statistics of_x = statistics_of(kernels, context, rows, inputs.x, workspace);
+           inputs.mean = of_x.mean;
+           inputs.variance = of_x.variance;
+           void* space =
+               workspace.take<char>(static_cast<std::int64_t>(kernels.batch_norm_workspace(shape)));
+           kernels.batch_norm(context, shape, inputs, y, space);
+           if (!mean || shape.N == 0) return;
+           kernels.moving_average(context, shape.C, momentum, of_x.mean, mean);
+           kernels.moving_average(context, shape.C, momentum, of_x.variance, variance);
+         });
 }
 
-py::array batch_norm(const py::object& x_value, const py::object& gamma_value,
-                     const py::object& beta_value, const py::object& mean_value,
-                     const py::object& var_value, bool training, double momentum, double epsilon,
-                     const py::object& out) {
-  const char* op = "batch_norm";
+py::object batch_norm(const py::object& x_value, const py::object& gamma_value,
+                      const py::object& beta_value, const py::object& mean_value,
+                      const py::object& var_value, bool training, double momentum, double epsilon,
+                      const py::object& out) {
+  Call op("batch_norm");
   Input x = float_input(op, "x", x_value, nullptr);
   BatchNormShape shape = check_batch_norm(op, x.shape(), training, epsilon);
   check_momentum(op, momentum);
@@ -97,13 +94,13 @@ py::array batch_norm(const py::object& x_value, const py::object& gamma_value,
   Output y = float_output(op, out, x.shape(), {&gamma, &beta, &mean, &var}, {&x});
   BatchNormInputs inputs = {x.f32(), mean.f32(), var.f32(), gamma.f32(), beta.f32(), nullptr};
   if (!training) {
-    normalize_by_given(shape, inputs, y.data);
+    normalize_by_given(op, shape, inputs, y.data);
   } else if (!averages) {
-    normalize_by_own(shape, inputs, momentum, nullptr, nullptr, y.data);
+    normalize_by_own(op, shape, inputs, momentum, nullptr, nullptr, y.data);
   } else {
     const Output new_mean = average_output(op, "mean", mean_value, {&x, &gamma, &beta});
     const Output new_var = average_output(op, "var", var_value, {&x, &gamma, &beta, &mean});
-    normalize_by_own(shape, inputs, momentum, new_mean.data, new_var.data, y.data);
+    normalize_by_own(op, shape, inputs, momentum, new_mean.data, new_var.data, y.data);
   }
   return y.array;
 }
@@ -112,7 +109,7 @@ py::array batch_norm(const py::object& x_value, const py::object& gamma_value,
 py::tuple batch_norm_backward(const py::object& dy_value, const py::object& x_value,
                               const py::object& gamma_value, const py::object& mean_value,
                               const py::object& var_value, bool training, double epsilon) {
-  const char* op = "batch_norm_backward";
+  Call op("batch_norm_backward");
   Input dy = float_input(op, "dy", dy_value, nullptr);
   Input x = float_input(op, "x", x_value, nullptr);
   BatchNormShape shape = check_batch_norm(op, x.shape(), training, epsilon);
@@ -125,7 +122,7 @@ py::tuple batch_norm_backward(const py::object& dy_value, const py::object& x_va
   Output dx = float_output(op, py::none(), x.shape(), {});
   Output dgamma = float_output(op, py::none(), {shape.C}, {});
   Output dbeta = float_output(op, py::none(), {shape.C}, {});
-  run(
+  op.run(
       [&](const Kernels& kernels, int) {
         return statistics_bytes(kernels, rows) + kernels.batch_norm_backward_workspace(shape);
       },
@@ -145,66 +142,65 @@ py::tuple batch_norm_backward(const py::object& dy_value, const py::object& x_va
 }
 
 // gamma or beta of layer_norm and group_norm; no values at all for None.
-Input affine_input(const char* op, const char* name, const py::object& value, const Shape& shape) {
-  if (value.is_none()) return {name, new_array({0}), {}, nullptr};
+Input affine_input(Call& op, const char* name, const py::object& value, const Shape& shape) {
+  if (value.is_none()) return {};
   Input input = float_input(op, name, value, nullptr);
   expect_shape(op, name, "", shape, input.shape());
   return input;
 }
 
-py::array layer_norm(const py::object& x_value, const py::object& gamma_value,
-                     const py::object& beta_value, std::int64_t axes, double epsilon,
-                     const py::object& out) {
-  const char* op = "layer_norm";
+py::object layer_norm(const py::object& x_value, const py::object& gamma_value,
+                      const py::object& beta_value, std::int64_t axes, double epsilon,
+                      const py::object& out) {
+  Call op("layer_norm");
   Input x = float_input(op, "x", x_value, nullptr);
   LayerNormShape shape = check_layer_norm(op, x.shape(), axes, epsilon);
   Input gamma = affine_input(op, "gamma", gamma_value, last_axes(x.shape(), axes));
   Input beta = affine_input(op, "beta", beta_value, last_axes(x.shape(), axes));
   Output y = float_output(op, out, x.shape(), {&gamma, &beta}, {&x});
-  run([&](const Kernels& kernels, Context& context) {
+  op.run([&](const Kernels& kernels, Context& context) {
     kernels.layer_norm(context, shape, x.f32(), gamma.f32(), beta.f32(), y.data);
   });
   return y.array;
 }
 
 // Null for groups means as many as channels.
-GroupNormShape group_norm_shape(const char* op, const Shape& x, const std::int64_t* groups,
+GroupNormShape group_norm_shape(Call& op, const Shape& x, const std::int64_t* groups,
                                 double epsilon) {
   if (!groups && x.rank() > 0 && x.back() == 0)
     value_error(op, ": expected x (N,...,C) with C >= 1, got shape ", x);
   return check_group_norm(op, x, groups ? *groups : x.rank() > 0 ? x.back() : 1, epsilon);
 }
 
-py::array group_norm(const char* op, const py::object& x_value, const py::object& gamma_value,
-                     const py::object& beta_value, const std::int64_t* groups, double epsilon,
-                     const py::object& out) {
+py::object group_norm(Call& op, const py::object& x_value, const py::object& gamma_value,
+                      const py::object& beta_value, const std::int64_t* groups, double epsilon,
+                      const py::object& out) {
   Input x = float_input(op, "x", x_value, nullptr);
   GroupNormShape shape = group_norm_shape(op, x.shape(), groups, epsilon);
   Input gamma = affine_input(op, "gamma", gamma_value, {shape.C});
   Input beta = affine_input(op, "beta", beta_value, {shape.C});
   Output y = float_output(op, out, x.shape(), {&gamma, &beta}, {&x});
-  run([&](const Kernels& kernels,
-          int threads) { return kernels.group_norm_workspace(shape, Pass::forward, threads); },
-      [&](const Kernels& kernels, Context& context, Workspace& workspace) {
-        kernels.group_norm(context, shape, x.f32(), gamma.f32(), beta.f32(), y.data,
-                           workspace.data());
-      });
+  op.run([&](const Kernels& kernels,
+             int threads) { return kernels.group_norm_workspace(shape, Pass::forward, threads); },
+         [&](const Kernels& kernels, Context& context, Workspace& workspace) {
+           kernels.group_norm(context, shape, x.f32(), gamma.f32(), beta.f32(), y.data,
+                              workspace.data());
+         });
   return y.array;
 }
 
 // (dx, dgamma, dbeta) of an op whose gamma has shape `affine`: bytes(kernels, threads) and
 // kernel(kernels, context, dy, x, gamma, gradients, workspace).
 template <class Bytes, class Kernel>
-py::tuple affine_backward(const char* op, const Input& x, const Shape& affine,
-                          const py::object& dy_value, const py::object& gamma_value, Bytes&& bytes,
-                          Kernel&& kernel) {
+py::tuple affine_backward(Call& op, const Input& x, const Shape& affine, const py::object& dy_value,
+                          const py::object& gamma_value, Bytes&& bytes, Kernel&& kernel) {
   Input dy = float_input(op, "dy", dy_value, nullptr);
   expect_shape(op, "dy", "", x.shape(), dy.shape());
   Input gamma = affine_input(op, "gamma", gamma_value, affine);
   Output dx = float_output(op, py::none(), x.shape(), {});
   Output dgamma = float_output(op, py::none(), affine, {});
   Output dbeta = float_output(op, py::none(), affine, {});
-  run(bytes, [&](const Kernels& kernels, Context& context, Workspace& workspace) {
+  op.run(bytes, [&](const Kernels& kernels, Context& context, Workspace& workspace) {
     kernel(kernels, context, dy.f32(), x.f32(), gamma.f32(),
            AffineGradients{dx.data, dgamma.data, dbeta.data}, workspace.data());
   });
@@ -213,7 +209,7 @@ py::tuple affine_backward(const char* op, const Input& x, const Shape& affine,
 
 py::tuple layer_norm_backward(const py::object& dy, const py::object& x_value,
                               const py::object& gamma, std::int64_t axes, double epsilon) {
-  const char* op = "layer_norm_backward";
+  Call op("layer_norm_backward");
   Input x = float_input(op, "x", x_value, nullptr);
   LayerNormShape shape = check_layer_norm(op, x.shape(), axes, epsilon);
   return affine_backward(
@@ -224,7 +220,7 @@ py::tuple layer_norm_backward(const py::object& dy, const py::object& x_value,
       });
 }
 
-py::tuple group_norm_backward(const char* op, const py::object& dy, const py::object& x_value,
+py::tuple group_norm_backward(Call& op, const py::object& dy, const py::object& x_value,
                               const py::object& gamma, const std::int64_t* groups, double epsilon) {
   Input x = float_input(op, "x", x_value, nullptr);
   GroupNormShape shape = group_norm_shape(op, x.shape(), groups, epsilon);
@@ -255,27 +251,31 @@ void bind_normalization(py::module_& module) {
       "group_norm",
       [](const object& x, const object& gamma, const object& beta, std::int64_t groups,
          double epsilon, const object& out) {
-        return group_norm("group_norm", x, gamma, beta, &groups, epsilon, out);
+        Call op("group_norm");
+        return group_norm(op, x, gamma, beta, &groups, epsilon, out);
       },
       arg("x"), arg("gamma"), arg("beta"), arg("groups"), arg("epsilon"), arg("out"));
   module.def(
       "group_norm_backward",
       [](const object& dy, const object& x, const object& gamma, std::int64_t groups,
          double epsilon) {
-        return group_norm_backward("group_norm_backward", dy, x, gamma, &groups, epsilon);
+        Call op("group_norm_backward");
+        return group_norm_backward(op, dy, x, gamma, &groups, epsilon);
       },
       arg("dy"), arg("x"), arg("gamma"), arg("groups"), arg("epsilon"));
   module.def(
       "instance_norm",
       [](const object& x, const object& gamma, const object& beta, double epsilon,
          const object& out) {
-        return group_norm("instance_norm", x, gamma, beta, nullptr, epsilon, out);
+        Call op("instance_norm");
+        return group_norm(op, x, gamma, beta, nullptr, epsilon, out);
       },
       arg("x"), arg("gamma"), arg("beta"), arg("epsilon"), arg("out"));
   module.def(
       "instance_norm_backward",
       [](const object& dy, const object& x, const object& gamma, double epsilon) {
-        return group_norm_backward("instance_norm_backward", dy, x, gamma, nullptr, epsilon);
+        Call op("instance_norm_backward");
+        return group_norm_backward(op, dy, x, gamma, nullptr, epsilon);
       },
       arg("dy"), arg("x"), arg("gamma"), arg("epsilon"));
 }

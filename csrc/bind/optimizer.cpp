@@ -2,8 +2,8 @@
 #include <pybind11/stl.h>
 
 #include "bind/bind.h"
+#include "bind/call.h"
 #include "bind/options.h"
-#include "bind/run.h"
 
 namespace convlet::bind {
 
@@ -29,7 +29,7 @@ OptimizerKind optimizer_named(const std::string& name) {
 void optimizer_update(const py::dict& values, double learning_rate, std::int64_t t,
                       const py::object& p_value, const py::object& g_value,
                       const std::vector<py::object>& state_values) {
-  const char* op = "optimizer_update";
+  Call op("optimizer_update");
   UpdateRule rule = update_rule(values);
   if (rule.clip_norm != 0 || rule.global_clip_norm != 0 || rule.accumulation_steps != 1 ||
       rule.average)
@@ -38,8 +38,7 @@ void optimizer_update(const py::dict& values, double learning_rate, std::int64_t
   if (t < 1) value_error(op, ": expected t >= 1, got ", t);
   Output p = float_in_place(op, "p", p_value);
   Input g = float_input(op, "g", g_value, nullptr);
-  Shape shape;
-  for (py::ssize_t axis = 0; axis < p.array.ndim(); ++axis) shape.push_back(p.array.shape(axis));
+  const Shape shape = p.shape;
   expect_shape(op, "g", "", shape, g.shape());
   std::size_t slots = static_cast<std::size_t>(optimizer_slots(rule.optimizer));
   if (state_values.size() != slots)
@@ -50,19 +49,19 @@ void optimizer_update(const py::dict& values, double learning_rate, std::int64_t
   for (const py::object& value : state_values) {
     Output slot = float_output(op, value, shape, {&g});
     for (const Output& other : written)
-      if (overlap(slot.array.data(), slot.array.nbytes(), other.array.data(), other.array.nbytes()))
+      if (slot.extent.overlaps(other.extent))
         value_error(op, ": expected p and the state to be apart, got arrays that share memory");
     written.push_back(slot);
     state.push_back(slot.data);
   }
-  if (overlap(p.array.data(), p.array.nbytes(), g.array.data(), g.array.nbytes()))
+  if (p.extent.overlaps(g.extent))
     value_error(op, ": expected p and g to be apart, got arrays that share memory");
 
   const OptimizerStep numbers = optimizer_step(rule.optimizer, learning_rate, t);
-  const Staged<OptimizerStep> step(&numbers, 1);
+  const OptimizerStep* step = op.upload(&numbers, 1);
   std::int64_t n = shape.elements();
-  run([&](const Kernels& kernels, Context& context) {
-    kernels.optimizer(context, n, rule.optimizer, step.data(), p.data, g.f32(), state.data());
+  op.run([&](const Kernels& kernels, Context& context) {
+    kernels.optimizer(context, n, rule.optimizer, step, p.data, g.f32(), state.data());
   });
 }
 

@@ -11,9 +11,9 @@
 
 #include "bind/arrays.h"
 #include "bind/bind.h"
+#include "bind/call.h"
 #include "bind/gil.h"
 #include "bind/options.h"
-#include "bind/run.h"
 
 namespace convlet::bind {
 
@@ -126,7 +126,8 @@ auto locked(BoundState& bound, F&& f) {
 // data() gives the device's memory of a parameter, a gradient or a slot.
 template <class Data>
 py::array read(BoundState& bound, const Shape& shape, Data&& data) {
-  Output out = float_output("State", py::none(), shape, {});
+  Call op("State");
+  Output out = float_output(op, py::none(), shape, {});
   locked(bound, [&] { bound.state.get(data(), out.data, shape.elements()); });
   return out.array;
 }
@@ -134,7 +135,8 @@ py::array read(BoundState& bound, const Shape& shape, Data&& data) {
 template <class Data>
 void write(BoundState& bound, const char* what, const Parameter& parameter,
            const py::object& values, Data&& data) {
-  Input input = float_input(what, "values", values, nullptr);
+  Call op(what);
+  Input input = float_input(op, "values", values, nullptr);
   expect_shape(what, "values", parameter.name.c_str(), parameter.shape, input.shape());
   locked(bound, [&] { bound.state.set(data(), input.f32(), parameter.shape.elements()); });
 }
@@ -327,9 +329,10 @@ struct BoundBatch {
   Batch batch;
 };
 
-BoundBatch make_batch(const char* op, const std::vector<py::object>& inputs,
+BoundBatch make_batch(const char* what, const std::vector<py::object>& inputs,
                       const std::vector<py::object>& targets,
                       const std::vector<py::object>& weights, const py::object& indices) {
+  Call op(what);
   BoundBatch bound;
   Batch& batch = bound.batch;
   auto add = [&](const char* kind, std::size_t i, const py::object& value,
@@ -389,7 +392,8 @@ py::array_t<double> plan_run(BoundPlan& bound, const std::vector<py::object>& in
 
 Output output_array(const BoundPlan& bound, int value, std::int64_t rows) {
   const Shape& sample = bound.graph.values()[static_cast<std::size_t>(value)].shape;
-  return float_output("Plan.output", py::none(), sample.with_front(rows), {});
+  Call op("Plan.output");
+  return float_output(op, py::none(), sample.with_front(rows), {});
 }
 
 py::list plan_predict(BoundPlan& bound, const std::vector<py::object>& inputs,

@@ -6,7 +6,6 @@
 
 #include "bind/arrays.h"
 #include "bind/bind.h"
-#include "bind/run.h"
 
 namespace convlet::bind {
 
@@ -15,22 +14,22 @@ namespace {
 // The dropout of attention's probabilities; rate 0 is none.
 struct AttentionDropout {
   float rate;
-  Staged<RandomStep> random;
+  const RandomStep* random;
   std::uint64_t stream;
 };
 
-AttentionDropout attention_dropout(const char* op, double rate, std::uint64_t seed,
-                                   std::uint64_t step, std::uint64_t stream) {
+AttentionDropout attention_dropout(Call& op, double rate, std::uint64_t seed, std::uint64_t step,
+                                   std::uint64_t stream) {
   if (!(rate >= 0 && rate < 1)) value_error(op, ": expected rate in [0,1), got ", rate);
   const RandomStep numbers{seed, step};
-  return {static_cast<float>(rate), Staged<RandomStep>(&numbers, 1), stream};
+  return {static_cast<float>(rate), rate > 0 ? op.upload(&numbers, 1) : nullptr, stream};
 }
 
-py::array attention(const py::object& q_value, const py::object& k_value, const py::object& v_value,
-                    std::int64_t heads, std::optional<double> scale, bool causal, double rate,
-                    std::uint64_t seed, std::uint64_t step, std::uint64_t stream,
-                    const py::object& out) {
-  const char* op = "attention";
+py::object attention(const py::object& q_value, const py::object& k_value,
+                     const py::object& v_value, std::int64_t heads, std::optional<double> scale,
+                     bool causal, double rate, std::uint64_t seed, std::uint64_t step,
+                     std::uint64_t stream, const py::object& out) {
+  Call op("attention");
   Input q = float_input(op, "q", q_value, "(N,T,H*D)");
   Input k = float_input(op, "k", k_value, "(N,S,H*D)");
   Input v = float_input(op, "v", v_value, "(N,S,H*E)");
@@ -39,12 +38,12 @@ py::array attention(const py::object& q_value, const py::object& k_value, const 
   AttentionDropout drop = attention_dropout(op, rate, seed, step, stream);
   Output y = float_output(op, out, shape.y(), {&q, &k, &v});
 
-  run([&](const Kernels& kernels,
-          int threads) { return kernels.attention_workspace(shape, Pass::forward, threads); },
-      [&](const Kernels& kernels, Context& context, Workspace& workspace) {
-        kernels.attention(context, shape, drop.rate, drop.random.data(), drop.stream, q.f32(),
-                          k.f32(), v.f32(), y.data, nullptr, workspace.data());
-      });
+  op.run([&](const Kernels& kernels,
+             int threads) { return kernels.attention_workspace(shape, Pass::forward, threads); },
+         [&](const Kernels& kernels, Context& context, Workspace& workspace) {
+           kernels.attention(context, shape, drop.rate, drop.random, drop.stream, q.f32(), k.f32(),
+                             v.f32(), y.data, nullptr, workspace.data());
+         });
   return y.array;
 }
 
@@ -54,7 +53,7 @@ py::tuple attention_backward(const py::object& dy_value, const py::object& q_val
                              std::int64_t heads, std::optional<double> scale, bool causal,
                              double rate, std::uint64_t seed, std::uint64_t step,
                              std::uint64_t stream) {
-  const char* op = "attention_backward";
+  Call op("attention_backward");
   Input dy = float_input(op, "dy", dy_value, "(N,T,H*E)");
   Input q = float_input(op, "q", q_value, "(N,T,H*D)");
   Input k = float_input(op, "k", k_value, "(N,S,H*D)");
@@ -68,7 +67,7 @@ py::tuple attention_backward(const py::object& dy_value, const py::object& q_val
   Output dv = float_output(op, py::none(), shape.v(), {});
   const std::int64_t y_size = shape.y().elements(), lse_size = shape.lse().elements();
 
-  run(
+  op.run(
       [&](const Kernels& kernels, int threads) {
         return Workspace::padded<float>(y_size) + Workspace::padded<float>(lse_size) +
                std::max(kernels.attention_workspace(shape, Pass::forward, threads),
@@ -77,11 +76,11 @@ py::tuple attention_backward(const py::object& dy_value, const py::object& q_val
       [&](const Kernels& kernels, Context& context, Workspace& workspace) {
         float *y = workspace.take<float>(y_size), *lse = workspace.take<float>(lse_size);
         char* rest = workspace.take<char>(0);
-        kernels.attention(context, shape, drop.rate, drop.random.data(), drop.stream, q.f32(),
-                          k.f32(), v.f32(), y, lse, rest);
-        kernels.attention_backward(context, shape, drop.rate, drop.random.data(), drop.stream,
-                                   dy.f32(), q.f32(), k.f32(), v.f32(), y, lse, dq.data, dk.data,
-                                   dv.data, rest);
+        kernels.attention(context, shape, drop.rate, drop.random, drop.stream, q.f32(), k.f32(),
+                          v.f32(), y, lse, rest);
+        kernels.attention_backward(context, shape, drop.rate, drop.random, drop.stream, dy.f32(),
+                                   q.f32(), k.f32(), v.f32(), y, lse, dq.data, dk.data, dv.data,
+                                   rest);
       });
   return py::make_tuple(dq.array, dk.array, dv.array);
 }
@@ -99,7 +98,7 @@ struct RecurrentInputs {
   }
 };
 
-RecurrentInputs recurrent_inputs(const char* op, Cell cell, const py::object& x_value,
+RecurrentInputs recurrent_inputs(Call& op, Cell cell, const py::object& x_value,
                                  const py::object& kernel, const py::object& recurrent_kernel,
                                  const py::object& bias, bool sequences, bool reverse) {
   const std::string gates = cell == Cell::lstm ? "4*U" : cell == Cell::gru ? "3*U" : "U";
@@ -117,11 +116,11 @@ RecurrentInputs recurrent_inputs(const char* op, Cell cell, const py::object& x_
   return in;
 }
 
-py::array recurrent(const std::string& name, const py::object& x, const py::object& kernel,
-                    const py::object& recurrent_kernel, const py::object& bias, bool sequences,
-                    bool reverse, const py::object& out) {
+py::object recurrent(const std::string& name, const py::object& x, const py::object& kernel,
+                     const py::object& recurrent_kernel, const py::object& bias, bool sequences,
+                     bool reverse, const py::object& out) {
   const Cell cell = cell_named(name);
-  const char* op = name_of(cell);
+  Call op(name_of(cell));
   const RecurrentInputs in =
       recurrent_inputs(op, cell, x, kernel, recurrent_kernel, bias, sequences, reverse);
   const RecurrentShape& s = in.shape;
@@ -129,7 +128,7 @@ py::array recurrent(const std::string& name, const py::object& x, const py::obje
                           {&in.x, &in.kernel, &in.recurrent_kernel, in.bias ? &*in.bias : &in.x});
   const std::int64_t projected_size = s.projected().elements();
 
-  run(
+  op.run(
       [&](const Kernels& kernels, int threads) {
         return Workspace::padded<float>(projected_size) +
                std::max(kernels.dense_workspace(s.projection(), Pass::forward, threads),
@@ -167,7 +166,7 @@ py::tuple recurrent_backward(const std::string& name, const py::object& dy_value
                              bool sequences, bool reverse) {
   const Cell cell = cell_named(name);
   const std::string op_name = name + "_backward";
-  const char* op = op_name.c_str();
+  Call op(op_name.c_str());
   const char* layout = sequences ? "(N,T,U)" : "(N,U)";
   Input dy = float_input(op, "dy", dy_value, layout);
   const RecurrentInputs in =
@@ -181,7 +180,7 @@ py::tuple recurrent_backward(const std::string& name, const py::object& dy_value
   const std::int64_t y_size = s.y().elements(), gates_size = s.projected().elements();
   const std::int64_t kept_size = s.kept().elements(), previous_size = s.previous().elements();
 
-  run(
+  op.run(
       [&](const Kernels& kernels, int threads) {
         return Workspace::padded<float>(y_size) + 2 * Workspace::padded<float>(gates_size) +
                Workspace::padded<float>(kept_size) + Workspace::padded<float>(previous_size) +

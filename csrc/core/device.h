@@ -22,6 +22,32 @@ const char* name_of(Precision precision);
 // ValueError that lists the names, unless `name` is one of them.
 Precision precision_named(const char* what, const std::string& name);
 
+// Work in the order of a stream that another library has made. While it lives, its device is the
+// calling thread's.
+class Stream {
+ public:
+  virtual ~Stream() = default;
+  virtual Context& context() = 0;
+
+  // Memory for what the stream gets from now on. It goes back in the stream's order too, so nobody
+  // waits. Error when there is not enough.
+  virtual void* allocate(std::size_t bytes) = 0;
+  virtual void release(void* memory) noexcept = 0;
+
+  // Copies; `host` may change after the call, and read returns when it is done. An Error while the
+  // stream is captured: a replay would find other values there, or none.
+  virtual void write(void* memory, const void* host, std::size_t bytes) = 0;
+  virtual void read(const void* memory, void* host, std::size_t bytes) = 0;
+  virtual void clear(void* memory, std::size_t bytes) = 0;
+
+  // Error when a launch has failed; waits for nothing.
+  virtual void check() = 0;
+  // What another stream gets from now on follows what this one has got so far.
+  virtual void precede(std::uintptr_t other) = 0;
+  // Says whether what this stream has got so far is done.
+  virtual std::function<bool()> mark() = 0;
+};
+
 // Kernel calls that can be made again at the price of one: on a GPU a captured graph.
 class Recording {
  public:
@@ -64,12 +90,13 @@ class Device {
 
   // Whether p points into memory that this device's kernels can use.
   virtual bool sees(const void* p) const = 0;
-  // A context for kernels that follow what another library has put into its stream; for the calling
-  // thread, until its next call.
-  virtual Context& context_of_stream(std::uintptr_t stream) {
-    (void)stream;
-    return context();
+  // A stream of another library's, by the number that the library gives; null where the device has
+  // no streams. And the number of the device's own.
+  virtual std::unique_ptr<Stream> stream_of(std::uintptr_t number) {
+    (void)number;
+    return nullptr;
   }
+  virtual std::uintptr_t own_stream() const { return 0; }
 };
 
 // Owned memory of a device, released at the end of its scope.

@@ -1,12 +1,12 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
-#include <optional>
 
 #include "core/error.h"
 #include "cuda/capture.h"
 #include "cuda/context.h"
 #include "cuda/device.h"
+#include "cuda/stream.h"
 #include "cuda/table.h"
 
 namespace convlet::cuda {
@@ -52,12 +52,15 @@ class CudaDevice final : public Device {
   bool sees(const void* p) const override {
     cudaPointerAttributes attributes{};
     if (cudaPointerGetAttributes(&attributes, p) != cudaSuccess) cudaGetLastError();
-    return attributes.type == cudaMemoryTypeDevice || attributes.type == cudaMemoryTypeManaged;
+    return attributes.type == cudaMemoryTypeManaged ||
+           (attributes.type == cudaMemoryTypeDevice && attributes.device == kDevice);
   }
 
-  Context& context_of_stream(std::uintptr_t stream) override {
-    thread_local std::optional<CudaContext> context;
-    return context.emplace(reinterpret_cast<cudaStream_t>(stream), properties_.multiProcessorCount);
+  std::unique_ptr<Stream> stream_of(std::uintptr_t number) override {
+    return make_stream(reinterpret_cast<cudaStream_t>(number), properties_.multiProcessorCount);
+  }
+  std::uintptr_t own_stream() const override {
+    return reinterpret_cast<std::uintptr_t>(context_.stream());
   }
 
   std::unique_ptr<Recording> record(const std::string& name,
@@ -120,13 +123,13 @@ CudaDevice* open_device(std::string& reason) {
   }
   cudaDeviceProp properties{};
   cudaStream_t stream = nullptr;
-  error = cudaGetDeviceProperties(&properties, 0);
+  error = cudaGetDeviceProperties(&properties, kDevice);
   if (error == cudaSuccess && properties.major < kOldestMajor) {
     reason = concat(properties.name, " is sm_", properties.major, properties.minor,
                     ", sm_80 or newer is needed");
     return nullptr;
   }
-  if (error == cudaSuccess) error = cudaSetDevice(0);
+  if (error == cudaSuccess) error = cudaSetDevice(kDevice);
   if (error == cudaSuccess) error = cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
   if (error != cudaSuccess) {
     reason = cudaGetErrorString(error);

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 Pair = tuple[int, int]
 Size2 = int | Pair
+Precision = Literal["float32", "tf32", "bfloat16"]
 Padding = int | Pair | tuple[Pair, Pair] | Literal["valid", "same"]
 
 

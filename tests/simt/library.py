@@ -59,3 +59,44 @@ class Emulator:
         names = ("accesses", "conflicts", "sectors", "needed")
         lines = [line.rsplit(" ", 4) for line in self.library.simt_counts().decode().splitlines()]
         return {kernel: dict(zip(names, map(int, rest), strict=True)) for kernel, *rest in lines}
+
+    def stream(self, number: int | None = None) -> Stream:
+        """A new stream, as some library makes one, or the one with this number."""
+        self.library.simt_stream.restype = ctypes.c_void_p
+        return Stream(self, self.library.simt_stream() if number is None else number)
+
+    def allocations(self) -> int:
+        """How many blocks of the device's memory are in use."""
+        self.library.simt_allocations.restype = ctypes.c_size_t
+        return self.library.simt_allocations()
+
+
+class Stream:
+    """A stream of the emulator's by its number."""
+
+    def __init__(self, emulator: Emulator, number: int):
+        self.library, self.number = emulator.library, number
+        self.library.simt_end_capture.restype = ctypes.c_void_p
+        self.library.simt_waits.restype = ctypes.c_size_t
+
+    def set_lazy(self, lazy: bool) -> None:
+        """Whether it runs nothing before somebody waits for it."""
+        self.library.simt_set_lazy(ctypes.c_void_p(self.number), lazy)
+
+    def run(self) -> None:
+        """Runs what it has got so far."""
+        self.library.simt_run_stream(ctypes.c_void_p(self.number))
+
+    def waits(self) -> int:
+        """How often somebody has waited for it."""
+        return self.library.simt_waits(ctypes.c_void_p(self.number))
+
+    def begin_capture(self) -> None:
+        self.library.simt_begin_capture(ctypes.c_void_p(self.number))
+
+    def end_capture(self) -> ctypes.c_void_p:
+        """The graph of what it has got since."""
+        return ctypes.c_void_p(self.library.simt_end_capture(ctypes.c_void_p(self.number)))
+
+    def replay(self, graph: ctypes.c_void_p) -> None:
+        self.library.simt_replay(graph)

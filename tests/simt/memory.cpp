@@ -7,6 +7,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <deque>
 #include <functional>
 #include <map>
 
@@ -252,20 +253,51 @@ struct SimtGraph {
 };
 struct SimtStream {
   SimtGraph* capture = nullptr;
+  bool lazy = false;
+  std::deque<std::function<cudaError_t()>> queue;  // of a lazy stream: what has not run
+  std::size_t done = 0, waits = 0;
 };
-struct SimtEvent {};
+struct SimtEvent {
+  SimtStream* stream = nullptr;
+  std::size_t position = 0;
+};
 
 namespace {
 
 std::map<const void*, std::size_t> shared_limits;
 
-// At once, or when the graph that is being captured is launched.
+// The handles 1 and 2 stand for default streams.
+bool is_made(cudaStream_t stream) {
+  return reinterpret_cast<std::uintptr_t>(stream) > 2;
+}
+bool is_captured(cudaStream_t stream) {
+  return is_made(stream) && stream->capture;
+}
+
+// At once; when the graph that is being captured is launched; or when a lazy stream gets there.
 cudaError_t run_or_record(cudaStream_t stream, const std::string& name,
                           std::function<cudaError_t()> work) {
   Lock lock(mutex);
-  if (!stream || !stream->capture) return work();
-  stream->capture->nodes.emplace_back(name, std::move(work));
+  if (is_captured(stream)) {
+    stream->capture->nodes.emplace_back(name, std::move(work));
+    return cudaSuccess;
+  }
+  if (!is_made(stream) || !stream->lazy) return work();
+  stream->queue.push_back(std::move(work));
   return cudaSuccess;
+}
+
+// Runs a lazy stream up to a position.
+cudaError_t advance(SimtStream* stream, std::size_t position) {
+  Lock lock(mutex);
+  cudaError_t error = cudaSuccess;
+  while (is_made(stream) && stream->done < position && !stream->queue.empty()) {
+    const auto work = std::move(stream->queue.front());
+    stream->queue.pop_front();
+    ++stream->done;
+    if (cudaError_t failed = work()) error = failed;
+  }
+  return error;
 }
 
 }  // namespace
@@ -287,7 +319,7 @@ cudaError_t launch(const cudaLaunchConfig_t& config, const Call& call) {
   Lock lock(mutex);
   auto found = shared_limits.find(call.kernel);
   const std::size_t limit = found == shared_limits.end() ? std::size_t{48} << 10 : found->second;
-  const bool captured = config.stream && config.stream->capture;
+  const bool captured = is_captured(config.stream);
   return run_or_record(config.stream, captured ? function_name(call.kernel) : "",
                        [=] { return run_launch(config, limit, call); });
 }
@@ -296,9 +328,13 @@ cudaError_t launch(const cudaLaunchConfig_t& config, const Call& call) {
 
 cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind,
                             cudaStream_t stream) {
-  if (stream && stream->capture && kind != cudaMemcpyDeviceToDevice)
+  if (is_captured(stream) && kind != cudaMemcpyDeviceToDevice)
     return note(cudaErrorStreamCaptureUnsupported);
-  return run_or_record(stream, "copy", [=] { return host_copy(to, from, bytes); });
+  if (kind != cudaMemcpyHostToDevice || !is_made(stream) || !stream->lazy)
+    return run_or_record(stream, "copy", [=] { return host_copy(to, from, bytes); });
+  const char* host = static_cast<const char*>(from);  // pageable memory is read before the return
+  auto staged = std::make_shared<std::vector<char>>(host, host + bytes);
+  return run_or_record(stream, "copy", [=] { return host_copy(to, staged->data(), bytes); });
 }
 cudaError_t cudaMemsetAsync(void* memory, int value, std::size_t bytes, cudaStream_t stream) {
   return run_or_record(stream, "memset", [=] { return fill(memory, value, bytes); });
@@ -309,28 +345,42 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
   return cudaSuccess;
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
-  return stream && stream->capture ? note(cudaErrorStreamCaptureUnsupported) : cudaSuccess;
+  if (is_captured(stream)) return note(cudaErrorStreamCaptureUnsupported);
+  if (is_made(stream)) ++stream->waits;
+  return advance(stream, SIZE_MAX);
 }
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
   *event = new SimtEvent;
   return cudaSuccess;
 }
-cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) {
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  Lock lock(mutex);
+  *event = {stream, is_made(stream) ? stream->done + stream->queue.size() : 0};
   return cudaSuccess;
 }
-cudaError_t cudaEventSynchronize(cudaEvent_t) {
-  return cudaSuccess;
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  return advance(event->stream, event->position);
+}
+cudaError_t cudaEventQuery(cudaEvent_t event) {
+  Lock lock(mutex);
+  const bool reached = !is_made(event->stream) || event->stream->done >= event->position;
+  return reached ? cudaSuccess : cudaErrorNotReady;
 }
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
   delete event;
   return cudaSuccess;
 }
-cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) {
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+  return run_or_record(stream, "event",
+                       [before = *event] { return advance(before.stream, before.position); });
+}
+cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
+  *status = is_captured(stream) ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
   return cudaSuccess;
 }
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
-  if (!stream || stream->capture) return note(cudaErrorStreamCaptureUnsupported);
+  if (!is_made(stream) || stream->capture) return note(cudaErrorStreamCaptureUnsupported);
   stream->capture = new SimtGraph;
   return cudaSuccess;
 }
@@ -375,8 +425,20 @@ cudaError_t cudaGraphDebugDotPrint(cudaGraph_t graph, const char* path, unsigned
 cudaError_t cudaMallocAsync(void** memory, std::size_t bytes, cudaStream_t) {
   return cudaMalloc(memory, bytes);
 }
-cudaError_t cudaFreeAsync(void* memory, cudaStream_t) {
-  return cudaFree(memory);
+cudaError_t cudaMemPoolCreate(cudaMemPool_t* pool, const cudaMemPoolProps*) {
+  *pool = nullptr;
+  return cudaSuccess;
+}
+cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t, cudaMemPoolAttr, void*) {
+  return cudaSuccess;
+}
+cudaError_t cudaMallocFromPoolAsync(void** memory, std::size_t bytes, cudaMemPool_t,
+                                    cudaStream_t stream) {
+  return cudaMallocAsync(memory, bytes, stream);
+}
+cudaError_t cudaFreeAsync(void* memory, cudaStream_t stream) {
+  if (is_captured(stream)) return cudaSuccess;  // the graph keeps it for its replays
+  return run_or_record(stream, "free", [=] { return cudaFree(memory); });
 }
 cudaError_t cudaHostAlloc(void** memory, std::size_t bytes, unsigned) {
   *memory = std::aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
@@ -384,6 +446,7 @@ cudaError_t cudaHostAlloc(void** memory, std::size_t bytes, unsigned) {
 }
 cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void* p) {
   attributes->type = in_device_range(p) ? cudaMemoryTypeDevice : cudaMemoryTypeUnregistered;
+  attributes->device = 0;
   return cudaSuccess;
 }
 cudaError_t cudaFreeHost(void* memory) {
@@ -395,6 +458,10 @@ cudaError_t cudaGetDeviceCount(int* count) {
   return cudaSuccess;
 }
 cudaError_t cudaSetDevice(int) {
+  return cudaSuccess;
+}
+cudaError_t cudaGetDevice(int* device) {
+  *device = 0;
   return cudaSuccess;
 }
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
@@ -416,4 +483,42 @@ cudaError_t cudaRuntimeGetVersion(int* version) {
 cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
   *free = *total = std::size_t{4} << 30;
   return cudaSuccess;
+}
+
+// ---------------------------------------------------------------- for tests
+
+extern "C" {
+#define SIMT_EXPORT __attribute__((visibility("default")))
+
+SIMT_EXPORT SimtStream* simt_stream() {
+  return new SimtStream;
+}
+// Whether the stream runs nothing before somebody waits for it.
+SIMT_EXPORT void simt_set_lazy(SimtStream* stream, int lazy) {
+  advance(stream, SIZE_MAX);
+  stream->lazy = lazy != 0;
+}
+// Runs what it has got, as a GPU would in its own time.
+SIMT_EXPORT void simt_run_stream(SimtStream* stream) {
+  advance(stream, SIZE_MAX);
+}
+// How often somebody has waited for it.
+SIMT_EXPORT std::size_t simt_waits(const SimtStream* stream) {
+  return stream->waits;
+}
+SIMT_EXPORT void simt_begin_capture(SimtStream* stream) {
+  cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal);
+}
+SIMT_EXPORT SimtGraph* simt_end_capture(SimtStream* stream) {
+  SimtGraph* graph = nullptr;
+  cudaStreamEndCapture(stream, &graph);
+  return graph;
+}
+SIMT_EXPORT void simt_replay(SimtGraph* graph) {
+  cudaGraphLaunch(graph, nullptr);
+}
+SIMT_EXPORT std::size_t simt_allocations() {
+  Lock lock(mutex);
+  return allocations.size();
+}
 }

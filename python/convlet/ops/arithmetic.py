@@ -19,14 +19,16 @@ def _is_number(value: Any) -> bool:
 
 
 def _take(op: str, out: Array | None, **operands: Any) -> tuple[Any, ...]:
-    """As borrow; Python's numbers become arrays."""
+    """As borrow; Python's numbers become arrays in the place of the others."""
     arrays = {name: value for name, value in operands.items() if not _is_number(value)}
     *taken, y, give = borrow(op, out, **arrays)
     found = dict(zip(arrays, taken, strict=True))
-    values = [
-        found[name] if name in found else np.asarray(value, np.float32)
-        for name, value in operands.items()
-    ]
+    there = next((array for array in taken if isinstance(array, _core.DeviceArray)), None)
+
+    def number(value: float) -> Any:
+        return np.asarray(value, np.float32) if there is None else there.scalar(value)
+
+    values = [found[name] if name in found else number(value) for name, value in operands.items()]
     return *values, y, give or (lambda array: array)
 
 
@@ -205,7 +207,7 @@ def where(condition: Array, a: Array, b: Array, *, out: Array | None = None) -> 
     Returns:
         y, an array of the library of a.
     """
+    if str(getattr(condition, "dtype", "")).removeprefix("torch.") == "bool":
+        condition = condition.float() if hasattr(condition, "float") else condition.astype("f4")
     a, b, condition, y, give = _take("where", out, a=a, b=b, condition=condition)
-    if getattr(condition, "dtype", None) == np.bool_:
-        condition = condition.astype(np.float32)
     return give(_core.where(condition, a, b, y))

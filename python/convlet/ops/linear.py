@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from convlet import _core
-from convlet._arguments import Padding, Size2, activation_name, integer, integers, pair, sides
+from convlet._arguments import (
+    Padding,
+    Precision,
+    Size2,
+    activation_name,
+    integer,
+    integers,
+    pair,
+    sides,
+    text,
+)
 from convlet._interop import Array, borrow
 
 
@@ -19,6 +29,7 @@ def conv2d(
     dilation: Size2 = 1,
     groups: int = 1,
     activation: str | None = None,
+    precision: Precision = "float32",
     out: Array | None = None,
 ) -> Array:
     """2-D convolution (cross-correlation, as in torch and Keras), with bias and activation fused.
@@ -56,6 +67,7 @@ def conv2d(
             pair(op, "dilation", dilation),
             integer(op, "groups", groups),
             activation_name(op, activation),
+            text(op, "precision", precision),
             y,
         )
     )
@@ -70,6 +82,7 @@ def conv2d_backward_input(
     padding: Padding = 0,
     dilation: Size2 = 1,
     groups: int = 1,
+    precision: Precision = "float32",
     out: Array | None = None,
 ) -> Array:
     """The gradient of conv2d (without activation) with respect to x.
@@ -78,7 +91,7 @@ def conv2d_backward_input(
         dy: (N,P,Q,K).
         weight: (R,S,C/groups,K).
         input_shape: (N,H,W,C), the shape of x.
-        stride, padding, dilation, groups: as conv2d was given them.
+        stride, padding, dilation, groups, precision: as conv2d was given them.
         out: where to write dx.
 
     Returns:
@@ -95,6 +108,7 @@ def conv2d_backward_input(
             sides(op, padding),
             pair(op, "dilation", dilation),
             integer(op, "groups", groups),
+            text(op, "precision", precision),
             dx,
         )
     )
@@ -109,6 +123,7 @@ def conv2d_backward_weight(
     padding: Padding = 0,
     dilation: Size2 = 1,
     groups: int = 1,
+    precision: Precision = "float32",
     out: Array | None = None,
 ) -> Array:
     """The gradient of conv2d (without activation) with respect to its weight.
@@ -117,7 +132,7 @@ def conv2d_backward_weight(
         dy: (N,P,Q,K).
         x: (N,H,W,C).
         kernel_size: (R, S), or an integer for both.
-        stride, padding, dilation, groups: as conv2d was given them.
+        stride, padding, dilation, groups, precision: as conv2d was given them.
         out: where to write dw.
 
     Returns:
@@ -134,6 +149,7 @@ def conv2d_backward_weight(
             sides(op, padding),
             pair(op, "dilation", dilation),
             integer(op, "groups", groups),
+            text(op, "precision", precision),
             dw,
         )
     )
@@ -160,6 +176,7 @@ def dense(
     bias: Array | None = None,
     *,
     activation: str | None = None,
+    precision: Precision = "float32",
     out: Array | None = None,
 ) -> Array:
     """A fully connected layer: y[n,o] = act(bias[o] + sum_i x[n,i] * weight[i,o]).
@@ -169,6 +186,7 @@ def dense(
         weight: (I,O), Keras' order.
         bias: (O,), or None.
         activation: None or one of those in convlet.ops, such as "relu"; "leaky_relu" has slope 0.2.
+        precision: as for conv2d.
         out: where to write y.
 
     Returns:
@@ -176,21 +194,28 @@ def dense(
     """
     op = "dense"
     x, weight, bias, y, give = borrow(op, out, x=x, weight=weight, bias=bias)
-    return give(_core.dense(x, weight, bias, activation_name(op, activation), y))
+    return give(
+        _core.dense(
+            x, weight, bias, activation_name(op, activation), text(op, "precision", precision), y
+        )
+    )
 
 
-def dense_backward(dy: Array, x: Array, weight: Array) -> tuple[Array, Array, Array]:
+def dense_backward(
+    dy: Array, x: Array, weight: Array, *, precision: Precision = "float32"
+) -> tuple[Array, Array, Array]:
     """The gradients of dense (without activation).
 
     Args:
         dy: (N,O).
         x: (N,I).
         weight: (I,O).
+        precision: as for conv2d.
 
     Returns:
         (dx, dw, db): dx = dy @ weight.T (N,I); dw = x.T @ dy (I,O); db = sum_n dy[n] (O,).
     """
     op = "dense_backward"
     dy, x, weight, _, give = borrow(op, None, dy=dy, x=x, weight=weight)
-    dx, dw, db = _core.dense_backward(dy, x, weight)
+    dx, dw, db = _core.dense_backward(dy, x, weight, text(op, "precision", precision))
     return give(dx), give(dw), give(db)

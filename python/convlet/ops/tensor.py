@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from convlet import _core
-from convlet._arguments import Size2, flag, integer, pair, text
+from convlet._arguments import Precision, Size2, flag, integer, pair, text
 from convlet._interop import Array, borrow
 
 Axis = int | Sequence[int] | None
@@ -79,6 +79,7 @@ def matmul(
     *,
     transpose_a: bool = False,
     transpose_b: bool = False,
+    precision: Precision = "float32",
     out: Array | None = None,
 ) -> Array:
     """Products of matrices: y[...,m,n] = sum_k a[...,m,k] * b[...,k,n].
@@ -89,6 +90,7 @@ def matmul(
     Args:
         a: (...,M,K), or (...,K,M) with transpose_a.
         b: (...,K,N), or (...,N,K) with transpose_b; its leading axes are those of a.
+        precision: as for conv2d.
         out: where to write y.
 
     Returns:
@@ -98,7 +100,12 @@ def matmul(
     a, b, y, give = borrow(op, out, a=a, b=b)
     return give(
         _core.matmul(
-            a, b, flag(op, "transpose_a", transpose_a), flag(op, "transpose_b", transpose_b), y
+            a,
+            b,
+            flag(op, "transpose_a", transpose_a),
+            flag(op, "transpose_b", transpose_b),
+            text(op, "precision", precision),
+            y,
         )
     )
 
