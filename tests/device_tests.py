@@ -47,6 +47,7 @@ FILES = (
     "selftest",
     "separable",
     "sm90",
+    "sm90_tiles",
     "softmax",
     "softmax_cross_entropy",
     "symbolic_ops",
@@ -76,6 +77,10 @@ _device = "cpu"
 _emulator = None
 
 
+def device() -> str:
+    return _device
+
+
 def start(device: str) -> None:
     global _device, _emulator
     _device = device
@@ -88,6 +93,10 @@ def start(device: str) -> None:
         _core.load_device(str(path))
     if device != "cpu":
         _core.set_op_device(device)
+
+
+def _needs_another_gpu(name: str) -> bool:
+    return name == "sm90_tiles" and ", sm_90," not in _core.device_description("cuda")
 
 
 def select(config, items) -> None:
@@ -103,6 +112,7 @@ def select(config, items) -> None:
         isa = getattr(item, "callspec", None) and item.callspec.params.get("isa", first_isa)
         unfit = any(part in item.name for part in NOT_HERE) or (isa and isa != first_isa)
         unfit = unfit or ONLY_ON.get(name, _device) != _device
+        unfit = unfit or (_device == "cuda" and _needs_another_gpu(name))
         (others if name not in FILES or unfit else chosen).append(item)
     part, parts = map(int, config.getoption("--part").split("/"))
     items[:] = chosen[part::parts]

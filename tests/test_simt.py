@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from simt import fragments
-from simt.library import HERE, Emulator, build
+from simt.library import HERE, Emulator, build_bugs
 
 # (kernel, bug): what is wrong.
 BUGS = {
@@ -37,16 +37,37 @@ BUGS = {
     ("configuration", 2): "more shared memory than there is",
 }
 KERNELS = sorted({kernel for kernel, _ in BUGS})
+# The same for the kernels of bugs_sm90.cu, which multiply two matrices.
+SM90_BUGS = {
+    ("pipeline", 1): "no wait for the copies",
+    ("pipeline", 2): "more bytes are expected than are copied",
+    ("pipeline", 3): "fewer bytes are expected than are copied",
+    ("pipeline", 4): "no fence between the init of the mbarriers and the copies",
+    ("pipeline", 5): "no barrier after the init of the mbarriers",
+    ("pipeline", 6): "a wait for the phase before",
+    ("pipeline", 7): "a stage is copied to while it is being read",
+    ("pipeline", 8): "a stage is given back before the products are done",
+    ("pipeline", 9): "the sums are used before the wait for the products",
+    ("pipeline", 10): "no wgmma.fence",
+    ("pipeline", 12): "a wait for one group of products too few",
+    ("pipeline", 13): "more arrivals than an mbarrier counts",
+    ("pipeline", 14): "copies that nobody waits for",
+    ("pipeline", 15): "stages that are not aligned to the swizzle",
+    ("stores", 1): "no fence.proxy.async between stores and products",
+    ("stores", 2): "no barrier between stores and products",
+    ("stores", 3): "a tile is overwritten before the products are done",
+    ("stores", 4): "the warps of a warpgroup start different products",
+}
+SM90_KERNELS = sorted({kernel for kernel, _ in SM90_BUGS})
+# Those that do nothing wrong but multiply other numbers.
+SM90_SWIZZLES = [("pipeline", 11), ("stores", 5)]
 # In order; in reverse, greedily, copies early; shuffled; shuffled, greedily.
 SCHEDULES = [(0, "late"), (-1, "early"), (2, "random"), (3, "random")]
 
 
 @pytest.fixture(scope="module")
-def emulator(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("bugs")
-    return Emulator(
-        build(folder, CONVLET_SIMT_SOURCES=f"{HERE}/bugs.cu;{HERE}/../../csrc/cuda/context.cu")
-    )
+def emulator():
+    return Emulator(build_bugs())
 
 
 def run(emulator, kernel, bug):
@@ -86,6 +107,53 @@ def test_every_bug_is_found(emulator, kernel, bug):
         run(emulator, kernel, bug)
         found.append(emulator.findings())
     assert all(found), found  # on every schedule: what is checked is the order, not the luck
+
+
+def run_sm90(emulator, kernel, bug):
+    """(y, what the kernel should give); the sums are exact."""
+    rng = np.random.default_rng(0)
+    terms = 384 if kernel == "pipeline" else 64
+    a, b = rng.integers(-8, 9, (2, 64, terms)).astype(np.float32)
+    y = np.zeros((64, 64), np.float32)
+    arrays = [bfloat16_bits(a).astype(np.uint16), bfloat16_bits(b).astype(np.uint16), y]
+    pointers = [ctypes.c_void_p(array.ctypes.data) for array in arrays]
+    emulator.library.sm90_bug(kernel.encode(), bug, terms, *pointers)
+    return y, a @ b.T
+
+
+@pytest.mark.parametrize(("seed", "copies"), SCHEDULES)
+@pytest.mark.parametrize("kernel", SM90_KERNELS)
+def test_right_kernels_of_sm90_are_clean(emulator, kernel, seed, copies):
+    emulator.options(seed, copies)
+    y, right = run_sm90(emulator, kernel, 0)
+    assert emulator.findings() == ""
+    np.testing.assert_array_equal(y, right)
+
+
+@pytest.mark.parametrize(("kernel", "bug"), SM90_BUGS, ids=[f"{k}-{b}" for k, b in SM90_BUGS])
+def test_every_bug_of_sm90_is_found(emulator, kernel, bug):
+    found = []
+    for seed, copies in SCHEDULES:
+        emulator.options(seed, copies)
+        run_sm90(emulator, kernel, bug)
+        found.append(emulator.findings())
+    assert all(found), found
+
+
+@pytest.mark.parametrize(("kernel", "bug"), SM90_SWIZZLES)
+def test_wrong_swizzles_give_wrong_sums(emulator, kernel, bug):
+    emulator.options()
+    y, right = run_sm90(emulator, kernel, bug)
+    assert emulator.findings() == ""
+    assert (y != right).any()
+
+
+def test_a_hang_says_what_is_missing(emulator):
+    emulator.options()
+    run_sm90(emulator, "pipeline", 2)
+    report = emulator.findings()
+    assert "deadlock" in report
+    assert "lacks 0 arrivals and 16 bytes" in report
 
 
 def test_a_finding_says_where(emulator):

@@ -50,7 +50,7 @@ void round_rows(Context& context, const float* from, std::int64_t rows, std::int
          static_cast<uint4*>(to));
 }
 
-// Rows of 32 pairs, as ptx_sm90.cuh describes them.
+// Rows of 32 pairs, with a swizzle of 128 bytes.
 struct SwizzledLayout {
   static constexpr bool kColumnsAreTerms = true;
   static constexpr int kLines = 128, kColumns = 32;
@@ -68,14 +68,18 @@ struct WarpgroupSums {
   float sum[64] = {};
 
   CONVLET_DEVICE void finish_tile() {
-    wgmma_wait(sum);
+    wgmma_wait<0>(sum);
     fence_async_proxy();
   }
   CONVLET_DEVICE void add_tile(const float* a, const float* b) {
     const float* rows = a + static_cast<int>(threadIdx.x) / 128 * 64 * SwizzledLayout::kColumns;
-    wgmma_begin(sum);
+    auto matrix = [](const float* first) {
+      return wgmma_matrix(first, Swizzle::span_128, 0, 1024);
+    };
+    wgmma_fence(sum);
 #pragma unroll
-    for (int k = 0; k < SwizzledLayout::kColumns; k += 8) wgmma_m64n128k16(sum, rows + k, b + k);
+    for (int k = 0; k < SwizzledLayout::kColumns; k += 8)
+      wgmma<false, false>(sum, matrix(rows + k), matrix(b + k));
     wgmma_commit();
   }
   CONVLET_DEVICE void write(float* tile) const {

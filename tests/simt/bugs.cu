@@ -4,6 +4,7 @@
 
 #include "cuda/launch.h"
 #include "cuda/ptx.cuh"
+#include "simt/on_device.h"
 
 namespace {
 
@@ -152,27 +153,7 @@ __global__ void fragments_kernel(const std::uint32_t* a, const std::uint32_t* b,
   for (int i = 0; i < 4; ++i) columns[4 * lane + i] = r[i];
 }
 
-template <class T>
-struct OnDevice {
-  OnDevice(const T* values, std::size_t n) : bytes(n * sizeof(T)) {
-    void* memory = nullptr;
-    cudaMalloc(&memory, bytes);
-    data = static_cast<T*>(memory);
-    if (values) cudaMemcpyAsync(data, values, bytes, cudaMemcpyHostToDevice, nullptr);
-  }
-  ~OnDevice() { cudaFree(data); }
-  void read(T* to) const { cudaMemcpyAsync(to, data, bytes, cudaMemcpyDeviceToHost, nullptr); }
-  std::size_t bytes;
-  T* data = nullptr;
-};
-
 }  // namespace
-
-#if defined(CONVLET_SIMT)
-#define EXPORT extern "C" __attribute__((visibility("default")))
-#else
-#define EXPORT extern "C"
-#endif
 
 // Runs a kernel on x (n numbers) and reads y (m numbers).
 EXPORT void simt_bug(const char* name, int bug, int n, const float* x_host, int m, float* y_host) {

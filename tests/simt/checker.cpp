@@ -16,8 +16,9 @@ namespace simt {
 namespace {
 
 // Who, and when: epoch 40 bits, thread 10, clock 13, atomic 1. The epoch grows at every barrier and
-// with every block; the clock of a thread at each __syncwarp within an epoch. 0 is never; kPending
-// is a cp.async that has not been waited for.
+// with every block; the clock of a thread at each __syncwarp, arrival and proxy fence within an
+// epoch. 0 is never; kPending is an asynchronous copy that is under way. The copies that an
+// mbarrier counts are those of one more thread, after the block's own, whose clock is the phase.
 using Stamp = std::uint64_t;
 constexpr Stamp kAtomic = 1, kPending = ~Stamp{0};
 constexpr std::uint32_t kMostClock = 8191;
@@ -65,10 +66,17 @@ bool ordered(Stamp s) {
     auto after = std::upper_bound(block_starts.begin(), block_starts.end(), then);
     return acquired.count(*std::prev(after)) > 0;
   }
-  if (then < epoch) return true;
   const int thread = thread_of(s);
-  if (thread == running->index) return true;
-  return thread / 32 == running->index / 32 && clock_of(s) <= running->clock[thread % 32];
+  if (thread >= block_threads)
+    return clock_of(s) <= running->seen[static_cast<std::size_t>(thread)];
+  if (then < epoch || thread == running->index) return true;
+  if (thread / 32 == running->index / 32 && clock_of(s) <= running->clock[thread % 32]) return true;
+  return !running->seen.empty() && clock_of(s) <= running->seen[static_cast<std::size_t>(thread)];
+}
+
+// Of a thread's own time: comparable with its last proxy fence.
+std::uint64_t time_of(Stamp s) {
+  return epoch_of(s) << 13 | clock_of(s);
 }
 
 const char* name_of(Access kind) {
@@ -79,10 +87,11 @@ void report_race(const Region& region, Access kind, Stamp s, const char* before,
                  const void* before_place, const void* place) {
   if (s == kPending)
     return report("race", place,
-                  format("%s of %s while the cp.async of %s is under way", name_of(kind),
+                  format("%s of %s while the copy of %s is under way", name_of(kind),
                          region.name.c_str(), describe(before_place).c_str()));
-  const std::string who =
-      epoch_of(s) < block_epoch ? std::string("another block") : format("thread %d", thread_of(s));
+  const std::string who = epoch_of(s) < block_epoch       ? std::string("another block")
+                          : thread_of(s) >= block_threads ? std::string("the copy engine")
+                                                          : format("thread %d", thread_of(s));
   report("race", place,
          format("%s of %s and the %s by %s at %s have no order", name_of(kind), region.name.c_str(),
                 before, who.c_str(), describe(before_place).c_str()));
@@ -201,7 +210,13 @@ void check(const void* p, std::size_t bytes, Access kind, const void* place) {
 }  // namespace
 
 void access(const void* p, std::size_t bytes, Access kind, const void* place) {
-  if (!running || !options.check || on_fiber_stack(p)) return;
+  if (!running || !options.check) return;
+  if (on_fiber_stack(p)) {
+    if (running->has_products && is_register_of_product(p))
+      report("race", place,
+             format("%s of a register of a product that is under way", name_of(kind)));
+    return;
+  }
   check(p, bytes, kind, place);
 }
 
@@ -232,6 +247,10 @@ void begin_block_checks() {
   unfenced_before_barrier = false;
 }
 
+static void learn(std::vector<std::uint32_t>& to, const std::vector<std::uint32_t>& from) {
+  for (std::size_t i = 0; i < from.size(); ++i) to[i] = std::max(to[i], from[i]);
+}
+
 void barrier_passed() {
   ++epoch;
   Thread* first = running - running->index;
@@ -241,11 +260,23 @@ void barrier_passed() {
     unfenced_before_barrier = unfenced_before_barrier || thread->unfenced;
     thread->unfenced = false;
   }
+  if (running->seen.empty()) return;
+  std::vector<std::uint32_t> all(running->seen.size());
+  for (Thread* thread = first; thread != first + block_threads; ++thread) learn(all, thread->seen);
+  std::fill(all.begin(), all.begin() + block_threads, 0);
+  for (Thread* thread = first; thread != first + block_threads; ++thread) thread->seen = all;
 }
 
 void warp_synchronised(unsigned mask) {
   std::uint32_t latest[32] = {};
   Thread* warp = running - running->index % 32;
+  if (!running->seen.empty()) {
+    std::vector<std::uint32_t> all(running->seen.size());
+    for (int lane = 0; lane < 32; ++lane)
+      if (mask >> lane & 1) learn(all, warp[lane].seen);
+    for (int lane = 0; lane < 32; ++lane)
+      if (mask >> lane & 1) warp[lane].seen = all;
+  }
   for (int lane = 0; lane < 32; ++lane)
     if (mask >> lane & 1)
       for (int i = 0; i < 32; ++i) latest[i] = std::max(latest[i], warp[lane].clock[i]);
@@ -259,6 +290,88 @@ void warp_synchronised(unsigned mask) {
 void fence() {
   running->unfenced = false;
   unfenced_before_barrier = false;
+}
+
+// ---------------------------------------------------------------- mbarriers and engines
+
+// Of an older epoch only the phases count: everything else has an order since.
+static void bring_up_to_date(Knowledge& knowledge) {
+  knowledge.clocks.resize(running->seen.size());
+  if (knowledge.epoch != epoch)
+    std::fill(knowledge.clocks.begin(), knowledge.clocks.begin() + block_threads, 0);
+  knowledge.epoch = epoch;
+}
+
+void release_to(Knowledge& to) {
+  bring_up_to_date(to);
+  learn(to.clocks, running->seen);
+  const int warp = running->index / 32 * 32;
+  for (int lane = 0; lane < 32; ++lane) {
+    std::uint32_t& known = to.clocks[static_cast<std::size_t>(warp + lane)];
+    known = std::max(known, running->clock[lane]);
+  }
+  ++running->clock[running->index % 32];
+}
+
+void acquire_from(const Knowledge& from) {
+  Knowledge known = from;
+  bring_up_to_date(known);
+  learn(running->seen, known.clocks);
+}
+
+void phase_seen(int mbarrier, std::uint32_t phase) {
+  std::uint32_t& seen = running->seen[static_cast<std::size_t>(block_threads + mbarrier)];
+  seen = std::max(seen, phase);
+}
+
+void fence_async_proxy() {
+  running->proxy_fence = epoch << 13 | running->clock[running->index % 32]++;
+}
+
+// Whether whoever wrote these bytes has made them visible to the asynchronous proxy.
+static void check_proxy(const void* p, std::size_t bytes, const void* place) {
+  Region* region = find_shared(p);
+  if (!region) return;
+  const Shadow& shadow = *region->shadow;
+  if (!shadow.cells) return;
+  const auto offset = static_cast<std::size_t>(static_cast<const char*>(p) - region->begin);
+  for (std::size_t i = offset >> shadow.shift; i < (offset + bytes) >> shadow.shift; ++i) {
+    const Cell& cell = shadow.cells[i];
+    if (!cell.write || cell.write == kPending || thread_of(cell.write) >= block_threads) continue;
+    if (time_of(cell.write) <= thread_at(thread_of(cell.write)).proxy_fence) continue;
+    report("proxy", place,
+           format("what thread %d has written to %s at %s, without a fence.proxy.async since",
+                  thread_of(cell.write), region->name.c_str(), describe(cell.write_place).c_str()));
+    return;
+  }
+}
+
+void engine_reads(const void* p, std::size_t bytes, const void* place) {
+  if (!running || !options.check) return;
+  check(p, bytes, Access::read, place);
+  check_proxy(p, bytes, place);
+}
+
+static void set_writes(void* p, std::size_t bytes, Stamp before, Stamp after) {
+  Region* region = find_shared(p);
+  const Shadow& shadow = *region->shadow;
+  const auto offset = static_cast<std::size_t>(static_cast<char*>(p) - region->begin);
+  for (std::size_t i = offset >> shadow.shift; i < (offset + bytes) >> shadow.shift; ++i)
+    if (!before || shadow.cells[i].write == before) shadow.cells[i].write = after;
+}
+
+void engine_writes(void* p, std::size_t bytes, const void* place) {
+  if (!running || !options.check) return;
+  check_proxy(p, bytes, place);
+  check(p, bytes, Access::write, place);
+  set_writes(p, bytes, 0, kPending);
+}
+
+void engine_has_written(void* p, std::size_t bytes, int mbarrier, std::uint32_t phase) {
+  if (!options.check) return;
+  const Stamp now = epoch << 24 | static_cast<Stamp>(block_threads + mbarrier) << 14 |
+                    static_cast<Stamp>(std::min(phase, kMostClock)) << 1;
+  set_writes(p, bytes, kPending, now);
 }
 
 void async_started(const Copy& copy) {

@@ -9,14 +9,15 @@ exists, tests/test_simt.py holds the emulator against it.
 from __future__ import annotations
 
 import ctypes
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
 
-HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from simt.library import build_for_gpu
+
 OUTPUTS = {"bf16": np.float32, "tf32": np.float32, "rows": np.uint32, "columns": np.uint32}
 
 
@@ -42,11 +43,7 @@ def run(library: ctypes.CDLL, given: dict[str, np.ndarray]) -> dict[str, np.ndar
 
 def write(path: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        library = Path(folder) / "fragments.so"
-        sources = [HERE / "bugs.cu", HERE.parent.parent / "csrc" / "cuda" / "context.cu"]
-        flags = ["-std=c++17", "-arch=native", "-Xcompiler=-fPIC", "-shared"]
-        flags += ["--expt-relaxed-constexpr", f"-I{HERE.parent.parent / 'csrc'}"]
-        subprocess.run(["nvcc", *flags, *sources, "-o", library], check=True)
+        library = build_for_gpu(Path(folder) / "fragments.so", "bugs.cu", "native")
         given = inputs()
         np.savez(path, **given, **run(ctypes.CDLL(str(library)), given))
 

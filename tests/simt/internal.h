@@ -1,6 +1,7 @@
 // What the parts of the emulator know of each other: scheduler.cpp runs the threads of a launch,
-// memory.cpp owns what they touch, checker.cpp judges each touch, report.cpp says what was wrong,
-// counters.cpp counts bank conflicts. One launch at a time, under `mutex`.
+// memory.cpp owns what they touch, checker.cpp judges each touch, sm90.cpp is what of sm_90a goes
+// on by itself, report.cpp says what was wrong, counters.cpp counts bank conflicts. One launch at a
+// time, under `mutex`.
 #pragma once
 #include <mutex>
 #include <string>
@@ -13,7 +14,7 @@ namespace simt {
 constexpr int kMostThreads = 1024, kMostWarps = kMostThreads / 32;
 constexpr std::size_t kSharedLimit = std::size_t{227} << 10;  // of a block, on sm_90
 
-enum class Async { late, early, random };  // when a cp.async lands
+enum class Async { late, early, random };  // when an asynchronous copy lands
 
 struct Options {
   int seed = 0;  // 0: in order; -1: in reverse, greedily; above: shuffled, odd ones greedily
@@ -58,12 +59,23 @@ struct Thread {
   std::vector<Copy> open;
   std::uint32_t clock[32];  // what it knows of the lanes of its warp, since the last barrier
   bool unfenced;            // has written global memory since its last fence
+  // Once the block has an mbarrier: what it knows of every thread since the last barrier, and then
+  // of every mbarrier's phases.
+  std::vector<std::uint32_t> seen;
+  std::uint64_t proxy_fence;  // time of its last fence.proxy.async
+  bool has_products;          // of a warpgroup, under way
 };
 
 extern Thread* running;  // null outside kernels
 extern int block_threads;
+Thread& thread_at(int index);
 bool on_fiber_stack(const void* p);
-[[noreturn]] void abandon();  // ends the launch
+[[noreturn]] void abandon();            // ends the launch
+void wait(const char* file, int line);  // until another thread calls set_ready
+void set_ready(Thread& thread);
+// Waits for all threads of the warpgroup; the last calls compute(arguments by thread, number).
+void warpgroup_meeting(void* argument, int number, void (*compute)(void** arguments, int number),
+                       const char* file, int line);
 
 // ---------------------------------------------------------------- memory.cpp
 
@@ -103,6 +115,30 @@ void barrier_passed();
 void warp_synchronised(unsigned mask);
 void async_started(const Copy& copy);
 void async_landed(const Copy& copy);
+
+// What a thread knew when it arrived at an mbarrier.
+struct Knowledge {
+  std::uint64_t epoch = 0;
+  std::vector<std::uint32_t> clocks;
+};
+void release_to(Knowledge& to);
+void acquire_from(const Knowledge& from);
+void phase_seen(int mbarrier, std::uint32_t phase);  // by the running thread
+// The copy engine and the tensor cores, which see what others have written after a proxy fence.
+void engine_reads(const void* p, std::size_t bytes, const void* place);
+void engine_writes(void* p, std::size_t bytes, const void* place);
+void engine_has_written(void* p, std::size_t bytes, int mbarrier, std::uint32_t phase);
+
+// ---------------------------------------------------------------- sm90.cpp
+
+constexpr int kMostMbarriers = 64;  // of a block
+
+void begin_block_sm90();
+void end_block_sm90();    // reports what nobody has waited for
+void end_thread_sm90();   // the running thread returns
+bool land_tensor_copy();  // one that is under way, if there is one
+std::string stuck_mbarriers();
+bool is_register_of_product(const void* p);  // of one that the running thread has under way
 
 // ---------------------------------------------------------------- counters.cpp
 

@@ -28,6 +28,23 @@ def build(folder: Path = BUILD, **definitions: str) -> Path:
     return folder / "libconvlet_simt.so"
 
 
+def build_bugs() -> Path:
+    """The small kernels of the tests, for the emulator."""
+    cuda = HERE.parent.parent / "csrc" / "cuda"
+    sources = [HERE / "bugs.cu", HERE / "bugs_sm90.cu", cuda / "context.cu", cuda / "tensor_map.cu"]
+    return build(BUILD.parent / "bugs", CONVLET_SIMT_SOURCES=";".join(map(str, sources)))
+
+
+def build_for_gpu(path: Path, source: str, architecture: str) -> Path:
+    """One file of those kernels, for the GPU of this machine; needs nvcc."""
+    csrc = HERE.parent.parent / "csrc"
+    sources = [HERE / source, csrc / "cuda" / "context.cu", csrc / "cuda" / "tensor_map.cu"]
+    flags = ["-std=c++17", f"-arch={architecture}", "-Xcompiler=-fPIC", "-shared"]
+    flags += ["--expt-relaxed-constexpr", f"-I{csrc}", f"-I{HERE.parent}"]
+    subprocess.run(["nvcc", *flags, *sources, "-o", path], check=True)
+    return path
+
+
 class Emulator:
     """The emulator in a library that is loaded."""
 

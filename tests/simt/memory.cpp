@@ -184,6 +184,10 @@ void* static_shared(const void* key, std::size_t bytes, std::size_t alignment, c
   return place_shared(bytes, alignment, name, key);
 }
 
+char* shared_base() {
+  return shared_arena;
+}
+
 void* dynamic_shared() {
   if (!has_dynamic) {
     place_shared(dynamic_size, 128, "the dynamic shared memory", nullptr);

@@ -1,90 +1,82 @@
-// The emulated twins of csrc/cuda/ptx_sm90.cuh. A product reads its factors when it is waited for,
-// as late as the hardware may, so that tiles that are overwritten too early give wrong sums; its
-// reads are checked both then and when it is started.
+// The emulated twins of csrc/cuda/ptx_sm90.cuh; sm90.cpp has what they do. A product reads its
+// factors when it is waited for, as late as the hardware may, so that tiles that are overwritten
+// too early give wrong sums; its reads are checked both then and when it is started. A copy lands
+// late, early or at random.
 #pragma once
+#include "driver_api.h"
 #include "ptx.h"
 
 namespace simt {
 
-struct WarpgroupProduct {
-  float* d;
-  const char *a, *b;  // of this warp: its 16 rows of a, all 128 of b
-};
+char* shared_base();  // what addresses in shared memory are counted from
 
-struct StartedProducts {
-  int count;
-  WarpgroupProduct items[16];
-};
-inline StartedProducts started_products[1024];  // by thread
-
-// Where 8 values of a row are: the pieces of a row of 128 bytes are exchanged by its number.
-SIMT_UNCHECKED inline const std::uint16_t* row_piece(const char* matrix, int row, int piece) {
-  const auto place = reinterpret_cast<std::uintptr_t>(matrix + row * 128 + piece * 16);
-  return reinterpret_cast<const std::uint16_t*>(place ^ (place >> 7 & 7) << 4);
-}
-
-// Each lane looks at its share of the 16 + 128 rows.
-SIMT_UNCHECKED inline void check_product(const WarpgroupProduct& product, const void* place) {
-  const int lane = static_cast<int>(threadIdx.x % 32);
-  for (int piece = 0; piece < 2; ++piece) {
-    if (lane < 16) access(row_piece(product.a, lane, piece), 16, Access::read, place);
-    for (int row = lane; row < 128; row += 32)
-      access(row_piece(product.b, row, piece), 16, Access::read, place);
-  }
-}
-
-SIMT_UNCHECKED inline void start_product(float* d, const void* a, const void* b, const char* file,
-                                         int line) {
-  const char* rows = static_cast<const char*>(a) + threadIdx.x / 32 % 4 * 16 * 128;
-  StartedProducts& mine = started_products[threadIdx.x];
-  if (mine.count == 16) fail("%s:%d: more than 16 products are not waited for", file, line);
-  mine.items[mine.count++] = {d, rows, static_cast<const char*>(b)};
-  check_product(mine.items[mine.count - 1], place_of(file, line));
-}
-
-SIMT_UNCHECKED inline float product_value(const char* matrix, int row, int k) {
-  const std::uint16_t* piece = row_piece(matrix, row, k / 8);
-  return __uint_as_float(static_cast<unsigned>(piece[k % 8]) << 16);
-}
-
-// All products that a warp has started; lane i has given its own.
-SIMT_UNCHECKED inline void multiply_started(void** arguments, unsigned) {
-  StartedProducts* const* lanes = reinterpret_cast<StartedProducts**>(arguments);
-  for (int n = 0; n < lanes[0]->count; ++n) {
-    float A[16][16], B[16][128];
-    for (int k = 0; k < 16; ++k) {
-      for (int i = 0; i < 16; ++i) A[i][k] = product_value(lanes[0]->items[n].a, i, k);
-      for (int j = 0; j < 128; ++j) B[k][j] = product_value(lanes[0]->items[n].b, j, k);
-    }
-    for (int i = 0; i < 16; ++i) {
-      float sum[128] = {};
-      for (int k = 0; k < 16; ++k)
-        for (int j = 0; j < 128; ++j) sum[j] += A[i][k] * B[k][j];
-      for (int j = 0; j < 128; ++j)
-        lanes[i % 8 * 4 + j % 8 / 2]->items[n].d[j / 8 * 4 + i / 8 * 2 + j % 2] += sum[j];
-    }
-  }
-  for (int lane = 0; lane < 32; ++lane) lanes[lane]->count = 0;
-}
-
-SIMT_UNCHECKED inline void finish_products(const char* file, int line) {
-  StartedProducts& mine = started_products[threadIdx.x];
-  for (int n = 0; n < mine.count; ++n) check_product(mine.items[n], place_of(file, line));
-  collective(0xffffffffu, Collective::mma, &mine, multiply_started, file, line);
-}
+void mbarrier_init(void* mbarrier, int count, const void* place);
+void mbarrier_fence_init();
+void mbarrier_arrive(void* mbarrier, int bytes, const void* place);
+void mbarrier_wait(void* mbarrier, int parity, const char* file, int line);
+// `offset` is null for a tiled copy.
+void tensor_copy(void* shared, const CUtensorMap* map, const int* at, const int* offset,
+                 void* mbarrier, const void* place);
+void fence_async_proxy();
+void wgmma_fence();
+void wgmma(float* d, int columns, std::uint64_t a, std::uint64_t b, bool transposed_a,
+           bool transposed_b, const void* place);
+void wgmma_commit();
+void wgmma_wait(int newest, const char* file, int line);
 
 }  // namespace simt
 
 namespace convlet::cuda {
 
-inline void fence_async_proxy() {}
-inline void wgmma_begin(float (&)[64]) {}
-inline void wgmma_commit() {}
-inline void wgmma_wait(float (&)[64], SIMT_HERE) {
-  simt::finish_products(file, line);
+inline std::uint32_t shared_address(const void* p) {
+  return static_cast<std::uint32_t>(static_cast<const char*>(p) - simt::shared_base());
 }
-inline void wgmma_m64n128k16(float (&d)[64], const void* a, const void* b, SIMT_HERE) {
-  simt::start_product(d, a, b, file, line);
+
+inline void mbarrier_init(std::uint64_t* mbarrier, int count, SIMT_HERE) {
+  simt::mbarrier_init(mbarrier, count, simt::place_of(file, line));
+}
+inline void mbarrier_fence_init() {
+  simt::mbarrier_fence_init();
+}
+inline void mbarrier_arrive(std::uint64_t* mbarrier, SIMT_HERE) {
+  simt::mbarrier_arrive(mbarrier, 0, simt::place_of(file, line));
+}
+inline void mbarrier_arrive_expect(std::uint64_t* mbarrier, int bytes, SIMT_HERE) {
+  simt::mbarrier_arrive(mbarrier, bytes, simt::place_of(file, line));
+}
+inline void mbarrier_wait(std::uint64_t* mbarrier, int parity, SIMT_HERE) {
+  simt::mbarrier_wait(mbarrier, parity, file, line);
+}
+
+SIMT_UNCHECKED inline void copy_box(void* shared, const CUtensorMap* map, int x, int y, int z,
+                                    std::uint64_t* mbarrier, SIMT_HERE) {
+  const int at[] = {x, y, z};
+  simt::tensor_copy(shared, map, at, nullptr, mbarrier, simt::place_of(file, line));
+}
+SIMT_UNCHECKED inline void copy_pixels(void* shared, const CUtensorMap* map, int c, int w, int h,
+                                       int n, int offset_w, int offset_h, std::uint64_t* mbarrier,
+                                       SIMT_HERE) {
+  const int at[] = {c, w, h, n}, offset[] = {offset_w, offset_h};
+  simt::tensor_copy(shared, map, at, offset, mbarrier, simt::place_of(file, line));
+}
+
+inline void fence_async_proxy() {
+  simt::fence_async_proxy();
+}
+template <int count>
+void wgmma_fence(float (&)[count]) {
+  simt::wgmma_fence();
+}
+inline void wgmma_commit() {
+  simt::wgmma_commit();
+}
+template <int newest, int count>
+void wgmma_wait(float (&)[count], SIMT_HERE) {
+  simt::wgmma_wait(newest, file, line);
+}
+template <bool transposed_a, bool transposed_b, int count>
+void wgmma(float (&d)[count], std::uint64_t a, std::uint64_t b, SIMT_HERE) {
+  simt::wgmma(d, 2 * count, a, b, transposed_a, transposed_b, simt::place_of(file, line));
 }
 
 }  // namespace convlet::cuda

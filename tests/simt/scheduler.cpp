@@ -36,6 +36,13 @@ struct Warp {
   Meeting meetings[32];
 };
 
+struct Warpgroup {
+  int arrived = 0, number = 0;
+  const char* file = nullptr;
+  int line = 0;
+  void* arguments[128];
+};
+
 struct Barrier {
   int arrived = 0, sum = 0;
   bool all = true, any = false;
@@ -45,6 +52,7 @@ struct Barrier {
 
 Thread threads[kMostThreads];
 Warp warps[kMostWarps];
+Warpgroup warpgroups[kMostWarps / 4];
 Barrier block_barrier;
 int barrier_result = 0;
 int alive = 0;
@@ -94,10 +102,18 @@ void switch_to(Thread* next) {  // null: the host
   simt_switch(from ? &from->stack_pointer : &host_stack, next ? next->stack_pointer : host_stack);
 }
 
+}  // namespace
+
 void set_ready(Thread& thread) {
   thread.state = Thread::State::ready;
   ready[thread.position / 64] |= std::uint64_t{1} << thread.position % 64;
 }
+
+Thread& thread_at(int index) {
+  return threads[index];
+}
+
+namespace {
 
 void clear_ready(Thread& thread, Thread::State state) {
   thread.state = state;
@@ -132,22 +148,35 @@ Thread* next_ready(int position) {
   for (const auto& [place, count] : waiting)
     message += format("%s%d threads wait at %s:%d", message.empty() ? "" : ", ", count,
                       place.first.c_str(), place.second);
-  fail("deadlock: %s; %d have returned", message.c_str(), block_threads - alive);
+  fail("deadlock: %s; %d have returned%s", message.c_str(), block_threads - alive,
+       stuck_mbarriers().c_str());
 }
+
+// Where all threads wait, copies that are under way go on.
+Thread* next_or_deadlock(int position) {
+  if (options.async == Async::random && random_bits() % 4 == 0) land_tensor_copy();
+  Thread* next = next_ready(position);
+  while (!next && land_tensor_copy()) next = next_ready(position);
+  if (!next) report_deadlock();
+  return next;
+}
+
+}  // namespace
 
 void wait(const char* file, int line) {
   Thread* me = running;
   clear_ready(*me, Thread::State::waiting);
   me->file = file;
   me->line = line;
-  Thread* next = next_ready(me->position);
-  if (!next) report_deadlock();
-  switch_to(next);
+  switch_to(next_or_deadlock(me->position));
 }
+
+namespace {
 
 void fiber_main() {
   current.run(current.kernel, current.arguments.get());
   Thread* me = running;
+  end_thread_sm90();
   copy_async_commit();
   copy_async_wait(0);
   clear_ready(*me, Thread::State::done);
@@ -155,9 +184,7 @@ void fiber_main() {
   if (block_barrier.arrived)
     fail("a thread returned while %d wait at the barrier at %s:%d", block_barrier.arrived,
          block_barrier.file, block_barrier.line);
-  Thread* next = next_ready(me->position);
-  if (!next && alive) report_deadlock();
-  switch_to(next);
+  switch_to(alive ? next_or_deadlock(me->position) : nullptr);
 }
 
 void prepare_fiber(Thread& thread) {
@@ -192,11 +219,13 @@ void choose_order() {
 void run_block(std::size_t dynamic_bytes) {
   begin_block_memory(dynamic_bytes);
   begin_block_checks();
+  begin_block_sm90();
   choose_order();
   block_barrier = {};
   alive = block_threads;
   std::fill(ready, ready + kMostThreads / 64, 0);  // a launch that was given up leaves some
   for (int i = 0; i < block_threads / 32; ++i) warps[i] = {};
+  for (Warpgroup& group : warpgroups) group = {};
   for (int i = 0; i < block_threads; ++i) threads[order[i]].position = i;
   for (int i = 0; i < block_threads; ++i) {
     Thread& thread = threads[i];
@@ -208,10 +237,14 @@ void run_block(std::size_t dynamic_bytes) {
     std::fill(thread.clock, thread.clock + 32, 0);
     thread.clock[i % 32] = 1;
     thread.unfenced = false;
+    thread.seen.clear();
+    thread.proxy_fence = 0;
+    thread.has_products = false;
     prepare_fiber(thread);
     set_ready(thread);
   }
   switch_to(&threads[order[0]]);
+  end_block_sm90();
   end_block_memory();
 }
 
@@ -348,6 +381,25 @@ void collective(unsigned mask, Collective kind, void* argument, Compute compute,
   meeting->mask = 0;
   for (int i = 0; i < 32; ++i)
     if (mask >> i & 1) set_ready(threads[warp * 32 + i]);
+}
+
+void warpgroup_meeting(void* argument, int number, void (*compute)(void** arguments, int number),
+                       const char* file, int line) {
+  const int first = running->index / 128 * 128;
+  Warpgroup& group = warpgroups[first / 128];
+  if (first + 128 > block_threads) fail("%s:%d: no whole warpgroup", file, line);
+  if (group.arrived &&
+      (group.line != line || std::strcmp(group.file, file) || group.number != number))
+    fail("threads of a warpgroup wait differently: at %s:%d for %d groups and %s:%d for %d",
+         group.file, group.line, group.number, file, line, number);
+  group.file = file;
+  group.line = line;
+  group.number = number;
+  group.arguments[running->index - first] = argument;
+  if (++group.arrived < 128) return wait(file, line);
+  compute(group.arguments, number);
+  group.arrived = 0;
+  for (int i = first; i < first + 128; ++i) set_ready(threads[i]);
 }
 
 // ---------------------------------------------------------------- cp.async
