@@ -17,7 +17,8 @@ SWIZZLES = {"none": 0, "32B": 1, "64B": 2, "128B": 3}
 def library(tmp_path_factory):
     if device_tests.device() == "cuda":
         path = tmp_path_factory.mktemp("sm90") / "bugs_sm90.so"
-        yield ctypes.CDLL(str(build_for_gpu(path, "bugs_sm90.cu", "sm_90a")))
+        architecture = "-gencode=arch=compute_90a,code=sm_90a"
+        yield ctypes.CDLL(str(build_for_gpu(path, "bugs_sm90.cu", architecture)))
         return
     emulator = Emulator(build_bugs())
     emulator.options()

@@ -1,16 +1,24 @@
-// conv2d and its gradient with respect to the input in bfloat16 on sm_90a, where both have many
-// channels. The factors are rounded to bfloat16 in the workspace first, channels padded with zeros
-// to a multiple of 8, so that a pair of them is a float to the feeds of operands.cuh; then
-// warpgroups multiply them where they lie in shared memory.
+// conv2d and its gradients in bfloat16 on sm_90a, where both sides have many channels. The factors
+// are rounded to bfloat16 in the workspace first; then the copy engine finds the pixels that a tap
+// meets, and zeros outside the image, so that every product takes in boxes of 64 channels or
+// pixels.
 #include "cuda/input_gradient.cuh"
-#include "cuda/ptx_sm90.cuh"
+#include "cuda/product_sm90.cuh"
 #include "cuda/sm90.h"
 
-namespace convlet::cuda::sm90 {
+namespace convlet::cuda {
+
+// activation.cu
+void activation(Context& context, std::int64_t n, Activation kind, float alpha, const float* x,
+                float* y);
+
+namespace sm90 {
 namespace {
 
-constexpr int kThreads = 256;
-constexpr int kPiece = 8;  // channels that a thread rounds
+// ---------------------------------------------------------------- rounding
+
+constexpr int kRoundThreads = 256;
+constexpr int kPiece = 8;  // values that a thread rounds
 
 std::int64_t padded(std::int64_t channels) {
   return ceil_div(channels, kPiece) * kPiece;
@@ -20,183 +28,387 @@ CONVLET_DEVICE std::uint32_t rounded_pair(float low, float high) {
   return Arithmetic<Precision::bfloat16>::pair(low, high);
 }
 
-// to[line * lines_apart + row * rows_apart + c] = from[(row * columns + c) * lines + line],
-// rounded; columns that `from` lacks are 0. With one line: rows of values, otherwise transposed
-// ones.
-__global__ void __launch_bounds__(kThreads)
-    round_kernel(const float* from, std::int64_t rows, std::int64_t columns, std::int64_t lines,
-                 std::int64_t lines_apart, std::int64_t rows_apart, uint4* to) {
-  const std::int64_t pieces = rows_apart / kPiece, count = rows * pieces * lines;
+// Rows of `columns` values become rows of a multiple of 8, with zeros at their end.
+__global__ void __launch_bounds__(kRoundThreads)
+    round_kernel(const float* from, std::int64_t rows, std::int64_t columns, bool vectors,
+                 uint4* to) {
+  const std::int64_t pieces = (columns + kPiece - 1) / kPiece, count = rows * pieces;
   const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
   for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < count;
        i += step) {
-    const std::int64_t at = divide(i, lines), line = i - at * lines;
-    const std::int64_t row = divide(at, pieces), column = (at - row * pieces) * kPiece;
+    const std::int64_t row = divide(i, pieces), column = (i - row * pieces) * kPiece;
+    const float* values = from + row * columns + column;
     float value[kPiece];
 #pragma unroll
-    for (int j = 0; j < kPiece; ++j)
-      value[j] = column + j < columns ? from[(row * columns + column + j) * lines + line] : 0.0f;
-    to[(line * lines_apart + row * rows_apart + column) / kPiece] =
-        make_uint4(rounded_pair(value[0], value[1]), rounded_pair(value[2], value[3]),
-                   rounded_pair(value[4], value[5]), rounded_pair(value[6], value[7]));
+    for (int j = 0; j < kPiece; j += 4) {
+      float4 v = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+      if (vectors) {
+        if (column + j < columns) v = *reinterpret_cast<const float4*>(values + j);
+      } else {
+        if (column + j < columns) v.x = values[j];
+        if (column + j + 1 < columns) v.y = values[j + 1];
+        if (column + j + 2 < columns) v.z = values[j + 2];
+        if (column + j + 3 < columns) v.w = values[j + 3];
+      }
+      value[j] = v.x, value[j + 1] = v.y, value[j + 2] = v.z, value[j + 3] = v.w;
+    }
+    to[i] = make_uint4(rounded_pair(value[0], value[1]), rounded_pair(value[2], value[3]),
+                       rounded_pair(value[4], value[5]), rounded_pair(value[6], value[7]));
   }
 }
 
 void round_rows(Context& context, const float* from, std::int64_t rows, std::int64_t columns,
                 void* to) {
-  const std::int64_t pieces = rows * padded(columns) / kPiece;
-  launch(context, round_kernel, dim3(blocks_for(context, pieces, kThreads, 32)), dim3(kThreads), 0,
-         from, rows, columns, std::int64_t{1}, std::int64_t{0}, padded(columns),
+  launch(context, round_kernel,
+         dim3(blocks_for(context, rows * padded(columns) / kPiece, kRoundThreads, 8)),
+         dim3(kRoundThreads), 0, from, rows, columns, is_aligned(from) && columns % 4 == 0,
          static_cast<uint4*>(to));
 }
 
-// Rows of 32 pairs, with a swizzle of 128 bytes.
-struct SwizzledLayout {
-  static constexpr bool kColumnsAreTerms = true;
-  static constexpr int kLines = 128, kColumns = 32;
-  CONVLET_DEVICE static int offset(int line, int column) {
-    return line * kColumns + (column ^ (line % 8 * 4));
+// ---------------------------------------------------------------- problems
+
+// The windows of a map, by number.
+struct WindowsOnDevice {
+  Radix places = {1, 1};  // windows of an image
+  int step_h, step_w, first_h, first_w;
+
+  struct Place {
+    int n, h, w;
+  };
+  CONVLET_DEVICE Place place(std::int64_t window) const {
+    const Digits at = places.digits(window);
+    return {static_cast<int>(at.high), at.middle * step_h + first_h, at.low * step_w + first_w};
   }
 };
 
-// Two warpgroups of 64 rows each.
-struct WarpgroupTile {
-  static constexpr int rows = 128, columns = 128, threads = 256, pitch = columns + 8;
+WindowsOnDevice on_device(const Windows& w) {
+  return {{static_cast<int>(w.rows), static_cast<int>(w.columns)},
+          static_cast<int>(w.step_h),
+          static_cast<int>(w.step_w),
+          static_cast<int>(w.first_h),
+          static_cast<int>(w.first_w)};
+}
+
+// A window's taps, row by row, each of them `chunks` steps of channels.
+struct Taps {
+  int across, chunks;
+  int offset_h, offset_w, step_h, step_w;  // in the window: of the first tap, and from one on
+  int first, row, tap;                     // in the filter likewise
 };
 
-struct WarpgroupSums {
-  float sum[64] = {};
+// y = patches of an image times a filter: conv2d, whose columns are next to each other in the
+// filter, and one phase of the gradient of its input, whose terms are.
+template <bool transposed_b>
+struct ImageProduct {
+  static constexpr bool kTransposedA = false, kTransposedB = transposed_b;
 
-  CONVLET_DEVICE void finish_tile() {
-    wgmma_wait<0>(sum);
-    fence_async_proxy();
+  CUtensorMap image, filter;
+  WindowsOnDevice windows;
+  Taps taps;
+  Result y;
+
+  struct Place {
+    WindowsOnDevice::Place window;
+    int column;
+  };
+  CONVLET_DEVICE Place place(int row_tile, int column) const {
+    return {windows.place(std::int64_t{row_tile} * kTileRows), column};
   }
-  CONVLET_DEVICE void add_tile(const float* a, const float* b) {
-    const float* rows = a + static_cast<int>(threadIdx.x) / 128 * 64 * SwizzledLayout::kColumns;
-    auto matrix = [](const float* first) {
-      return wgmma_matrix(first, Swizzle::span_128, 0, 1024);
-    };
-    wgmma_fence(sum);
+  template <int columns>
+  CONVLET_DEVICE void copy(const Place& at, int step, __nv_bfloat16* a, __nv_bfloat16* b,
+                           std::uint64_t* mbarrier) const {
+    const int tap = step / taps.chunks, channel = (step - tap * taps.chunks) * kStepTerms;
+    const int r = tap / taps.across, s = tap - r * taps.across;
+    copy_pixels(a, &image, channel, at.window.w, at.window.h, at.window.n,
+                taps.offset_w + s * taps.step_w, taps.offset_h + r * taps.step_h, mbarrier);
+    const int filter_tap = taps.first + r * taps.row + s * taps.tap;
+    if (transposed_b) {
 #pragma unroll
-    for (int k = 0; k < SwizzledLayout::kColumns; k += 8)
-      wgmma<false, false>(sum, matrix(rows + k), matrix(b + k));
-    wgmma_commit();
-  }
-  CONVLET_DEVICE void write(float* tile) const {
-    const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
-    float* to = tile + (warp * 16 + lane / 4) * WarpgroupTile::pitch + lane % 4 * 2;
-#pragma unroll
-    for (int j = 0; j < 64; j += 4) {
-      *reinterpret_cast<float2*>(to + 2 * j) = make_float2(sum[j], sum[j + 1]);
-      *reinterpret_cast<float2*>(to + 8 * WarpgroupTile::pitch + 2 * j) =
-          make_float2(sum[j + 2], sum[j + 3]);
+      for (int i = 0; i < columns / 64; ++i)
+        copy_box(b + i * kSquare, &filter, at.column + 64 * i, channel, filter_tap, mbarrier);
+    } else {
+      copy_box(b, &filter, channel, at.column, filter_tap, mbarrier);
     }
   }
+  CONVLET_DEVICE RowRange rows(int unit) const {
+    const std::int64_t first = std::int64_t{unit} * kUnit, left = y.rows - first;
+    return {first, static_cast<int>(left < kUnit ? left : kUnit)};
+  }
 };
 
-struct ByWarpgroups {
-  using Tile = WarpgroupTile;
-  static constexpr int depth = SwizzledLayout::kColumns;
-  static constexpr int alignment = 1024;
-  using LayoutA = SwizzledLayout;
-  using LayoutB = SwizzledLayout;
-  using Sums = WarpgroupSums;
+// dw = patches of x, transposed, times dy: the terms are pixels. 64 rows are channels of one tap.
+struct WeightProduct {
+  static constexpr bool kTransposedA = true, kTransposedB = true;
+
+  CUtensorMap image, gradient;
+  WindowsOnDevice windows;
+  int units, across, chunks;  // of all taps; taps of a row; units of a tap
+  int channels, step_h, step_w;
+  Result y;
+
+  struct Place {
+    int channel[2], offset_h[2], offset_w[2];
+    int column;
+  };
+  CONVLET_DEVICE Place place(int row_tile, int column) const {
+    Place at;
+    at.column = column;
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const int next = 2 * row_tile + i, unit = next < units ? next : units - 1;
+      const int tap = unit / chunks;
+      at.channel[i] = (unit - tap * chunks) * kUnit;
+      at.offset_h[i] = tap / across * step_h;
+      at.offset_w[i] = tap % across * step_w;
+    }
+    return at;
+  }
+  template <int columns>
+  CONVLET_DEVICE void copy(const Place& at, int step, __nv_bfloat16* a, __nv_bfloat16* b,
+                           std::uint64_t* mbarrier) const {
+    const int pixel = step * kStepTerms;
+    const auto window = windows.place(pixel);
+#pragma unroll
+    for (int i = 0; i < 2; ++i)
+      copy_pixels(a + i * kSquare, &image, at.channel[i], window.w, window.h, window.n,
+                  at.offset_w[i], at.offset_h[i], mbarrier);
+#pragma unroll
+    for (int i = 0; i < columns / 64; ++i)
+      copy_box(b + i * kSquare, &gradient, at.column + 64 * i, pixel, 0, mbarrier);
+  }
+  CONVLET_DEVICE RowRange rows(int unit) const {
+    const int tap = unit / chunks, channel = (unit - tap * chunks) * kUnit;
+    const int left = unit < units ? channels - channel : 0;
+    return {static_cast<std::int64_t>(tap) * channels + channel, left < kUnit ? left : kUnit};
+  }
 };
 
-// A product of pairs of values, and the workspace that it takes.
+// ---------------------------------------------------------------- shapes
+
+std::int64_t chunks_of(std::int64_t channels) {
+  return ceil_div(channels, kStepTerms);
+}
+
+// The windows over x, and those over dy of one phase of dx.
+Windows windows_of_x(const Conv2dShape& s, int box_pixels) {
+  return {s.N, s.H, s.W,        s.C,        padded(s.C), -s.pad_top, -s.pad_left,
+          s.P, s.Q, s.stride_h, s.stride_w, box_pixels,  kStepTerms, Swizzle::span_128};
+}
+
+// A tap's place in dy falls from tap to tap: the window begins with the last.
+std::int64_t window_of_phase(const Axis::Phase& phase) {
+  return phase.first_place + phase.place * (phase.taps - 1);
+}
+Windows windows_of_dy(const Conv2dShape& s, const Axis::Phase& h, const Axis::Phase& w) {
+  return {s.N,      s.P,      s.Q, s.K, padded(s.K), window_of_phase(h), window_of_phase(w),
+          h.pixels, w.pixels, 1,   1,   kTileRows,   kStepTerms,         Swizzle::span_128};
+}
+
+// Whether the copy engine's maps can describe the pass.
+bool has_maps_for(const Conv2dShape& s, Pass pass) {
+  if (pass != Pass::backward_input)
+    return has_map(windows_of_x(s, kTileRows), (s.R - 1) * s.dilation_h, (s.S - 1) * s.dilation_w);
+  const Axis vertical = vertical_axis(s), horizontal = horizontal_axis(s);
+  for (int i = 0; i < vertical.phases(); ++i)
+    for (int j = 0; j < horizontal.phases(); ++j) {
+      const Axis::Phase h = vertical.phase(i), w = horizontal.phase(j);
+      if (h.taps && w.taps &&
+          !has_map(windows_of_dy(s, h, w), -h.place * (h.taps - 1), -w.place * (w.taps - 1)))
+        return false;
+    }
+  return true;
+}
+
+// A pass as tiles of a product, and the workspace that it takes.
 struct Work {
-  Conv2dShape shape;  // with as many channels in the sums as there are pairs
-  ProductShape product;
   Cut cut;
-  char *image, *weight;  // rounded: x or dy, and w
+  int columns, steps;     // of a tile; of the longest sum
+  std::int64_t elements;  // of the whole result
+  char *first, *second;   // rounded: the image, and the filter or dy
   void* parts;
   std::size_t bytes;
 };
 
+void choose_tiles(Work& work, const ProductShape& shape) {
+  constexpr std::int64_t kEnoughWide = 96;
+  auto cut_by = [&](int columns) {
+    work.columns = columns;
+    work.cut = cut_into(shape, TileKind::wide, kTileRows, columns);
+  };
+  if (shape.columns <= 64) return cut_by(64);
+  cut_by(256);  // reads least, where there are enough of them and not one half is empty
+  if (ceil_div(shape.columns, 128) % 2 || work.cut.blocks() < kEnoughWide) cut_by(128);
+}
+
 Work make_work(const Conv2dShape& s, Pass pass, void* memory) {
-  const bool forward = pass == Pass::forward;
-  Work work;
-  work.shape = s;
-  (forward ? work.shape.C : work.shape.K) = padded(forward ? s.C : s.K) / 2;
-  work.product = forward ? forward_product(work.shape, 1) : backward_input_product(work.shape, 1);
-  ProductShape values = work.product;
-  values.terms *= 2;
-  work.cut = cut_into(values, TileKind::wide, WarpgroupTile::rows, WarpgroupTile::columns);
-  work.cut.part_terms /= 2;
+  const std::int64_t taps = s.R * s.S, x_pixels = s.N * s.H * s.W, y_pixels = s.N * s.P * s.Q;
+  const std::int64_t x = x_pixels * padded(s.C), dy = y_pixels * padded(s.K);
+  const std::int64_t w = taps * s.C * padded(s.K);
+  Work work = {};
+  ProductShape shape = {};
+  if (pass == Pass::forward) {
+    shape = {y_pixels, s.K, taps * chunks_of(s.C) * kStepTerms, 1, y_pixels * s.K};
+  } else if (pass == Pass::backward_input) {
+    shape = backward_input_product(s, 1);
+    shape.terms = shape.terms / s.K * chunks_of(s.K) * kStepTerms;
+  } else {
+    shape = {taps * chunks_of(s.C) * kUnit, s.K, ceil_div(y_pixels, kStepTerms) * kStepTerms, 1,
+             taps * s.C * s.K};
+  }
+  choose_tiles(work, shape);
+  work.cut.slices = 1;  // phases are launched one by one
+  work.steps = static_cast<int>(shape.terms / kStepTerms);
+  work.elements = shape.elements;
 
   char* next = static_cast<char*>(memory);
-  auto take = [&](std::int64_t floats) {
+  auto take = [&](std::int64_t bytes) {
     char* taken = next;
-    next += ceil_div(floats * static_cast<std::int64_t>(sizeof(float)), 256) * 256;
+    next += ceil_div(bytes, 256) * 256;
     return taken;
   };
-  const Conv2dShape& pairs = work.shape;
-  work.image =
-      take(forward ? pairs.N * pairs.H * pairs.W * pairs.C : pairs.N * pairs.P * pairs.Q * pairs.K);
-  work.weight = take(pairs.R * pairs.S * pairs.C * pairs.K);
-  work.parts = take(work.cut.parts > 1 ? work.cut.parts * work.product.elements : 0);
+  work.first = take(2 * (pass == Pass::backward_input ? dy : x));
+  work.second = take(2 * (pass == Pass::backward_weight ? dy : w));
+  work.parts = take(work.cut.parts > 1 ? 4 * work.cut.parts * work.elements : 0);
   work.bytes = static_cast<std::size_t>(next - static_cast<char*>(memory));
   return work;
 }
 
-const float* pairs_at(const char* memory) {
-  return reinterpret_cast<const float*>(memory);
-}
-
-template <class Problem>
-void multiply_by_warpgroups(Context& context, const Problem& problem, const Work& work,
-                            std::int64_t width) {
-  multiply_parts(context, problem, work.cut, work.product.elements, width, work.parts,
-                 [&](const Problem& p) { launch_blocks<ByWarpgroups>(context, p, work.cut); });
-}
-
 // Fewer channels are bound by memory, and rounding them first only adds to that.
-bool has_many_channels(const Conv2dShape& s) {
-  return s.groups == 1 && s.C >= 64 && s.K >= 64 && !is_direct(s);
+bool is_fit(const Conv2dShape& s, Pass pass) {
+  constexpr std::int64_t kMostPixels = std::int64_t{1} << 30, kMostStride = 8;
+  return s.groups == 1 && s.C >= 64 && s.K >= 64 && !is_direct(s) &&
+         s.N * std::max(s.H * s.W, s.P * s.Q) < kMostPixels &&
+         std::max(s.stride_h, s.stride_w) <= kMostStride && has_maps_for(s, pass) &&
+         make_work(s, pass, nullptr).cut.blocks() < kMostPixels;
 }
+
+CUtensorMap filter_map(const Conv2dShape& s, const void* rounded, int box_rows) {
+  return make_map(rounded,
+                  Box{s.K, s.C, s.R * s.S, padded(s.K), kStepTerms, box_rows, Swizzle::span_128});
+}
+
+struct Destination {
+  Result y;
+};
 
 }  // namespace
 
+// ---------------------------------------------------------------- the members of Kernels
+
 std::size_t conv2d_workspace(const Conv2dShape& s, Pass pass, int threads) {
-  if (pass == Pass::backward_weight || !has_many_channels(s))
-    return cuda::conv2d_workspace<Precision::bfloat16>(s, pass, threads);
+  if (!is_fit(s, pass)) return cuda::conv2d_workspace<Precision::bfloat16>(s, pass, threads);
   return make_work(s, pass, nullptr).bytes;
 }
 
 void conv2d(Context& context, const Conv2dShape& s, const float* x, const float* w,
-            const float* bias, Activation activation, float* y, void* workspace) {
-  if (!has_many_channels(s))
-    return cuda::conv2d<Precision::bfloat16>(context, s, x, w, bias, activation, y, workspace);
+            const float* bias, Activation kind, float* y, void* workspace) {
+  if (!is_fit(s, Pass::forward))
+    return cuda::conv2d<Precision::bfloat16>(context, s, x, w, bias, kind, y, workspace);
   if (s.N == 0) return;
   const Work work = make_work(s, Pass::forward, workspace);
-  const std::int64_t C = padded(s.C), terms = work.product.terms;
-  round_rows(context, x, s.N * s.H * s.W, s.C, work.image);
-  // A line of all terms for each output channel.
-  launch(context, round_kernel,
-         dim3(blocks_for(context, s.R * s.S * C / kPiece * s.K, kThreads, 32)), dim3(kThreads), 0,
-         w, s.R * s.S, s.C, s.K, 2 * terms, C, reinterpret_cast<uint4*>(work.weight));
+  round_rows(context, x, s.N * s.H * s.W, s.C, work.first);
+  round_rows(context, w, s.R * s.S * s.C, s.K, work.second);
 
-  Slices<Patches, Matrix, true, true> problem = {};
-  problem.a = input_patches(work.shape, pairs_at(work.image), 0);
-  problem.b = matrix(pairs_at(work.weight), s.K, terms, terms, 0);
-  problem.y = matrix_result(y, work.product.rows, s.K, s.K, 0);
-  problem.y.bias = bias;
-  problem.y.activation = activation;
-  problem.terms = terms;
-  multiply_by_warpgroups(context, problem, work, s.K);
+  const Windows windows = windows_of_x(s, kTileRows);
+  ImageProduct<true> product = {};
+  product.image = make_map(work.first, windows);
+  product.filter = filter_map(s, work.second, kStepTerms);
+  product.windows = on_device(windows);
+  const int S = static_cast<int>(s.S);
+  product.taps = {S,
+                  static_cast<int>(chunks_of(s.C)),
+                  0,
+                  0,
+                  static_cast<int>(s.dilation_h),
+                  static_cast<int>(s.dilation_w),
+                  0,
+                  S,
+                  1};
+  Destination whole = {matrix_result(y, s.N * s.P * s.Q, s.K, s.K, 0)};
+  whole.y.bias = bias;
+  whole.y.activation = kind;
+  multiply_parts(context, whole, work.cut, work.elements, s.K, work.parts,
+                 [&](const Destination& to) {
+                   product.y = to.y;
+                   launch_product(context, product, work.cut, work.columns, work.steps);
+                 });
+  // A tile's sums leave no registers for the other formulas.
+  if (work.cut.parts == 1 && kind != Activation::none && kind != Activation::relu)
+    activation(context, work.elements, kind, 0.0f, y, y);
 }
 
 void conv2d_backward_input(Context& context, const Conv2dShape& s, const float* dy, const float* w,
                            float* dx, void* workspace) {
-  if (!has_many_channels(s))
+  if (!is_fit(s, Pass::backward_input))
     return cuda::conv2d_backward_input<Precision::bfloat16>(context, s, dy, w, dx, workspace);
   if (s.N == 0) return;
   const Work work = make_work(s, Pass::backward_input, workspace);
-  round_rows(context, dy, s.N * s.P * s.Q, s.K, work.image);
-  round_rows(context, w, s.R * s.S * s.C, s.K, work.weight);
-  multiply_by_warpgroups(
-      context, input_gradient(work.shape, kAlone, pairs_at(work.image), pairs_at(work.weight), dx),
-      work, s.C);
+  round_rows(context, dy, s.N * s.P * s.Q, s.K, work.first);
+  round_rows(context, w, s.R * s.S * s.C, s.K, work.second);
+
+  const Axis vertical = vertical_axis(s), horizontal = horizontal_axis(s);
+  const std::int64_t pixel = s.C, row = s.W * s.C;
+  auto run_phase = [&](Result y, int i, int j) {
+    const Axis::Phase h = vertical.phase(i), v = horizontal.phase(j);
+    const int taps = h.taps * v.taps, chunks = static_cast<int>(chunks_of(s.K));
+    y.data += i * row + j * pixel;
+    y.rows = s.N * h.pixels * v.pixels;
+    y.pixels = {h.pixels, v.pixels};
+    y.image = s.H * row, y.row = s.stride_h * row, y.pixel = s.stride_w * pixel;
+    ImageProduct<false> product = {};
+    product.y = y;
+    if (taps) {
+      const Windows windows = windows_of_dy(s, h, v);
+      product.image = make_map(work.first, windows);
+      product.windows = on_device(windows);
+      product.taps = {v.taps,
+                      chunks,
+                      -h.place * (h.taps - 1),
+                      -v.place * (v.taps - 1),
+                      h.place,
+                      v.place,
+                      h.first_tap * static_cast<int>(s.S) + v.first_tap,
+                      vertical.tap_step * static_cast<int>(s.S),
+                      horizontal.tap_step};
+    }
+    product.filter = filter_map(s, work.second, work.columns);
+    Cut cut = work.cut;
+    cut.row_tiles = ceil_div(y.rows, kTileRows);
+    launch_product(context, product, cut, work.columns, taps * chunks);
+  };
+  multiply_parts(context, Destination{matrix_result(dx, 0, s.C, s.C, 0)}, work.cut, work.elements,
+                 s.C, work.parts, [&](const Destination& to) {
+                   for (int i = 0; i < vertical.phases(); ++i)
+                     for (int j = 0; j < horizontal.phases(); ++j) run_phase(to.y, i, j);
+                 });
 }
 
-}  // namespace convlet::cuda::sm90
+void conv2d_backward_weight(Context& context, const Conv2dShape& s, const float* dy, const float* x,
+                            float* dw, void* workspace) {
+  if (s.N == 0 || !is_fit(s, Pass::backward_weight))
+    return cuda::conv2d_backward_weight<Precision::bfloat16>(context, s, dy, x, dw, workspace);
+  const Work work = make_work(s, Pass::backward_weight, workspace);
+  const std::int64_t pixels = s.N * s.P * s.Q;
+  round_rows(context, x, s.N * s.H * s.W, s.C, work.first);
+  round_rows(context, dy, pixels, s.K, work.second);
+
+  const Windows windows = windows_of_x(s, kStepTerms);
+  WeightProduct product = {};
+  product.image = make_map(work.first, windows);
+  product.gradient = make_map(
+      work.second, Box{s.K, pixels, 1, padded(s.K), kStepTerms, kStepTerms, Swizzle::span_128});
+  product.windows = on_device(windows);
+  product.chunks = static_cast<int>(chunks_of(s.C));
+  product.units = static_cast<int>(s.R * s.S) * product.chunks;
+  product.across = static_cast<int>(s.S);
+  product.channels = static_cast<int>(s.C);
+  product.step_h = static_cast<int>(s.dilation_h), product.step_w = static_cast<int>(s.dilation_w);
+  multiply_parts(context, Destination{matrix_result(dw, s.R * s.S * s.C, s.K, s.K, 0)}, work.cut,
+                 work.elements, s.K, work.parts, [&](const Destination& to) {
+                   product.y = to.y;
+                   launch_product(context, product, work.cut, work.columns, work.steps);
+                 });
+}
+
+}  // namespace sm90
+}  // namespace convlet::cuda

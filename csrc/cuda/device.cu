@@ -8,6 +8,7 @@
 #include "cuda/device.h"
 #include "cuda/stream.h"
 #include "cuda/table.h"
+#include "cuda/tensor_map.h"
 
 namespace convlet::cuda {
 namespace {
@@ -44,7 +45,7 @@ class CudaDevice final : public Device {
   }
 
   const Kernels& kernels(Precision precision) const override {
-    return table(precision, has_sm90(properties_) && sm90_is_wanted());
+    return table(precision, has_sm90(properties_) && sm90_is_wanted() && has_maps());
   }
   Context& context() override { return context_; }
   bool sees_host_memory() const override { return false; }

@@ -43,7 +43,7 @@ struct Axis {
   };
   // Pixel i + stride * j meets tap r where i + stride * j + pad - dilation * r is a multiple of the
   // stride; the multiple is the pixel of dy.
-  CONVLET_DEVICE Phase phase(int i) const {
+  CONVLET_HOST_DEVICE Phase phase(int i) const {
     const int end = tap_step < window ? tap_step : window;
     int first = 0;
     while (first < end && (i + pad - dilation * first) % stride != 0) ++first;

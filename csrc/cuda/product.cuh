@@ -53,22 +53,13 @@ using WideTile = Tile<128, wide_columns(precision), 32, wide_columns(precision) 
 using SquareTile = Tile<64, 64, 32, 32>;
 using NarrowTile = Tile<128, 32, 32, 32>;
 
-constexpr int kSharedAlignment = 128;  // of a launch's dynamic shared memory
-
 // What a method of multiplying needs of shared memory, in floats.
 template <class Method>
 struct Stage {
   static constexpr int kFloats = (Method::Tile::rows + Method::Tile::columns) * Method::depth;
   static constexpr int kResult = Method::Tile::rows * Method::Tile::pitch;
   static constexpr std::size_t kBytes =
-      sizeof(float) * (kStages * kFloats > kResult ? kStages * kFloats : kResult) +
-      (Method::alignment > kSharedAlignment ? Method::alignment : 0);
-
-  CONVLET_DEVICE static float* aligned(float* shared) {
-    if (Method::alignment <= kSharedAlignment) return shared;
-    const auto past = reinterpret_cast<std::uintptr_t>(shared) % Method::alignment;
-    return past ? shared + (Method::alignment - past) / sizeof(float) : shared;
-  }
+      sizeof(float) * (kStages * kFloats > kResult ? kStages * kFloats : kResult);
 };
 
 // The sums of one warp: (warp_rows / 16) x (warp_columns / 8) blocks of 16 x 8.
@@ -86,7 +77,6 @@ struct WarpSums {
         g(static_cast<int>(threadIdx.x) % 32 / 4),
         t(static_cast<int>(threadIdx.x) % 4) {}
 
-  CONVLET_DEVICE void finish_tile() {}
   CONVLET_DEVICE void add_tile(const float* a, const float* b) {
     using Terms = Arithmetic<precision>;
     typename Terms::A rows[kRows];
@@ -139,7 +129,6 @@ template <class Problem, class Tile_, Precision precision>
 struct ByWarps {
   using Tile = Tile_;
   static constexpr int depth = kDepth;
-  static constexpr int alignment = kSharedAlignment;
   using LayoutA = TileLayout<Problem::kColumnsOfAAreTerms, Tile::rows>;
   using LayoutB = TileLayout<Problem::kColumnsOfBAreTerms, Tile::columns>;
   using Sums = WarpSums<Tile, LayoutA, LayoutB, precision>;
@@ -211,12 +200,10 @@ CONVLET_DEVICE void multiply_block(const Problem& problem, const Cut& cut, std::
 #pragma unroll 1
   for (int step = 0; step < steps; ++step) {
     copy_async_wait<kStages - 2>();
-    sums.finish_tile();
     __syncthreads();  // this step's tiles are there, and the last step's have been read
     sums.add_tile(stage(step), stage(step) + kSizeOfA);
     copy(step + kStages - 1);
   }
-  sums.finish_tile();
   copy_async_wait<0>();
   __syncthreads();
   sums.write(shared);
@@ -229,8 +216,7 @@ CONVLET_DEVICE void multiply_block(const Problem& problem, const Cut& cut, std::
 template <class Problem, class Method>
 __global__ void __launch_bounds__(Method::Tile::threads, 1)
     product_kernel(const Problem problem, const Cut cut, const std::int64_t blocks) {
-  CONVLET_DYNAMIC_SHARED(float, memory);
-  float* shared = Stage<Method>::aligned(memory);
+  CONVLET_DYNAMIC_SHARED(float, shared);
 #pragma unroll 1
   for (std::int64_t block = blockIdx.x; block < blocks; block += gridDim.x)
     multiply_block<Problem, Method>(problem, cut, block, shared);

@@ -10,5 +10,7 @@ void conv2d(Context& context, const Conv2dShape& shape, const float* x, const fl
             const float* bias, Activation activation, float* y, void* workspace);
 void conv2d_backward_input(Context& context, const Conv2dShape& shape, const float* dy,
                            const float* w, float* dx, void* workspace);
+void conv2d_backward_weight(Context& context, const Conv2dShape& shape, const float* dy,
+                            const float* x, float* dw, void* workspace);
 
 }  // namespace convlet::cuda::sm90

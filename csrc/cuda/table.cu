@@ -125,6 +125,7 @@ Kernels bfloat16_sm90_table() {
   t.conv2d_workspace = sm90::conv2d_workspace;
   t.conv2d = sm90::conv2d;
   t.conv2d_backward_input = sm90::conv2d_backward_input;
+  t.conv2d_backward_weight = sm90::conv2d_backward_weight;
   return t;
 }
 

@@ -9,13 +9,17 @@ template <class Function>
 Function* driver_function(const char* name) {
   void* function = nullptr;
   cudaDriverEntryPointQueryResult found;
-  constexpr unsigned kFirstVersion = 12000;
-  if (cudaGetDriverEntryPointByVersion(name, &function, kFirstVersion, cudaEnableDefault, &found) !=
-      cudaSuccess) {
-    cudaGetLastError();
-    return nullptr;
-  }
-  return found == cudaDriverEntryPointSuccess ? reinterpret_cast<Function*>(function) : nullptr;
+#if defined(CUDART_VERSION) && CUDART_VERSION < 12050
+  const cudaError_t error = cudaGetDriverEntryPoint(name, &function, cudaEnableDefault, &found);
+#else
+  constexpr unsigned kFirstVersion = 12000;  // of CUDA that has them
+  const cudaError_t error =
+      cudaGetDriverEntryPointByVersion(name, &function, kFirstVersion, cudaEnableDefault, &found);
+#endif
+  if (error != cudaSuccess) cudaGetLastError();
+  return error == cudaSuccess && found == cudaDriverEntryPointSuccess
+             ? reinterpret_cast<Function*>(function)
+             : nullptr;
 }
 
 auto* encode_tiled() {

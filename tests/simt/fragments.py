@@ -43,7 +43,7 @@ def run(library: ctypes.CDLL, given: dict[str, np.ndarray]) -> dict[str, np.ndar
 
 def write(path: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        library = build_for_gpu(Path(folder) / "fragments.so", "bugs.cu", "native")
+        library = build_for_gpu(Path(folder) / "fragments.so", "bugs.cu", "-arch=native")
         given = inputs()
         np.savez(path, **given, **run(ctypes.CDLL(str(library)), given))
 

@@ -129,16 +129,25 @@ void engine_reads(const void* p, std::size_t bytes, const void* place);
 void engine_writes(void* p, std::size_t bytes, const void* place);
 void engine_has_written(void* p, std::size_t bytes, int mbarrier, std::uint32_t phase);
 
-// ---------------------------------------------------------------- sm90.cpp
+// ---------------------------------------------------------------- tensor_copy.cpp, wgmma.cpp
 
 constexpr int kMostMbarriers = 64;  // of a block
 
-void begin_block_sm90();
-void end_block_sm90();    // reports what nobody has waited for
-void end_thread_sm90();   // the running thread returns
+void begin_block_copies();
+void end_block_copies();  // reports what nobody has waited for
 bool land_tensor_copy();  // one that is under way, if there is one
 std::string stuck_mbarriers();
+
+void begin_block_products();
+void end_thread_products();                  // the running thread returns
 bool is_register_of_product(const void* p);  // of one that the running thread has under way
+
+// Swizzling exchanges the pieces of 16 bytes of a line of 32, 64 or 128 by the bits above it.
+inline char* swizzled(char* place, int swizzle) {
+  const std::uintptr_t mask = (std::uintptr_t{1} << swizzle) - 1;
+  const auto address = reinterpret_cast<std::uintptr_t>(place);
+  return reinterpret_cast<char*>(address ^ (address >> 7 & mask) << 4);
+}
 
 // ---------------------------------------------------------------- counters.cpp
 

@@ -36,10 +36,10 @@ def build_bugs() -> Path:
 
 
 def build_for_gpu(path: Path, source: str, architecture: str) -> Path:
-    """One file of those kernels, for the GPU of this machine; needs nvcc."""
+    """One file of those kernels for a GPU, named by an option of nvcc."""
     csrc = HERE.parent.parent / "csrc"
     sources = [HERE / source, csrc / "cuda" / "context.cu", csrc / "cuda" / "tensor_map.cu"]
-    flags = ["-std=c++17", f"-arch={architecture}", "-Xcompiler=-fPIC", "-shared"]
+    flags = ["-std=c++17", architecture, "-Xcompiler=-fPIC", "-shared"]
     flags += ["--expt-relaxed-constexpr", f"-I{csrc}", f"-I{HERE.parent}"]
     subprocess.run(["nvcc", *flags, *sources, "-o", path], check=True)
     return path

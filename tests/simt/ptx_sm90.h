@@ -1,7 +1,7 @@
-// The emulated twins of csrc/cuda/ptx_sm90.cuh; sm90.cpp has what they do. A product reads its
-// factors when it is waited for, as late as the hardware may, so that tiles that are overwritten
-// too early give wrong sums; its reads are checked both then and when it is started. A copy lands
-// late, early or at random.
+// The emulated twins of csrc/cuda/ptx_sm90.cuh; tensor_copy.cpp and wgmma.cpp have what they do. A
+// product reads its factors when it is waited for, as late as the hardware may, so that tiles that
+// are overwritten too early give wrong sums; its reads are checked both then and when it is
+// started. A copy lands late, early or at random.
 #pragma once
 #include "driver_api.h"
 #include "ptx.h"

@@ -176,7 +176,7 @@ namespace {
 void fiber_main() {
   current.run(current.kernel, current.arguments.get());
   Thread* me = running;
-  end_thread_sm90();
+  end_thread_products();
   copy_async_commit();
   copy_async_wait(0);
   clear_ready(*me, Thread::State::done);
@@ -219,7 +219,8 @@ void choose_order() {
 void run_block(std::size_t dynamic_bytes) {
   begin_block_memory(dynamic_bytes);
   begin_block_checks();
-  begin_block_sm90();
+  begin_block_copies();
+  begin_block_products();
   choose_order();
   block_barrier = {};
   alive = block_threads;
@@ -244,7 +245,7 @@ void run_block(std::size_t dynamic_bytes) {
     set_ready(thread);
   }
   switch_to(&threads[order[0]]);
-  end_block_sm90();
+  end_block_copies();
   end_block_memory();
 }
 
