@@ -47,6 +47,7 @@ FILES = (
     "selftest",
     "separable",
     "sm90",
+    "sm90_choice",
     "sm90_tiles",
     "softmax",
     "softmax_cross_entropy",
@@ -63,9 +64,9 @@ FILES = (
 )
 
 # Those of what the CPU has no counterpart of.
-NOT_ON_CPU = ("cuda_arrays", "cuda_libraries", "sm90")
-# Those that need the emulator's streams, or libraries that need a GPU.
-ONLY_ON = {"cuda_arrays": "simt", "cuda_libraries": "cuda"}
+NOT_ON_CPU = ("cuda_arrays", "cuda_libraries", "sm90", "sm90_choice")
+# Those that need the emulator's streams or counts, or libraries that need a GPU.
+ONLY_ON = {"cuda_arrays": "simt", "cuda_libraries": "cuda", "sm90_choice": "simt"}
 
 # Tests in those files that are about the CPU all the same, by a part of their name, and why.
 NOT_HERE = {

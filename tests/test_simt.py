@@ -53,6 +53,8 @@ SM90_BUGS = {
     ("pipeline", 13): "more arrivals than an mbarrier counts",
     ("pipeline", 14): "copies that nobody waits for",
     ("pipeline", 15): "stages that are not aligned to the swizzle",
+    ("pipeline", 16): "no fence.proxy.async between a store and a copy to the same place",
+    ("pipeline", 17): "a store to where a copy is under way",
     ("stores", 1): "no fence.proxy.async between stores and products",
     ("stores", 2): "no barrier between stores and products",
     ("stores", 3): "a tile is overwritten before the products are done",

@@ -109,7 +109,7 @@ def test_empty_batch():
 
 
 def train():
-    """The losses and parameters of four steps."""
+    """The losses and parameters of three steps."""
     net = Net()
     y = net.conv2d(net.input(5, 6, 64), 64, padding="same", activation="relu")
     y = net.conv2d(y, 72, stride=[2, 2], activation="relu")
@@ -118,7 +118,7 @@ def train():
     loss = SPARSE | {"from_logits": True}
     plan = _core.Plan(net.graph, state, "train", 3, [loss], precision="bfloat16")
     labels = np.arange(3)
-    losses = [plan.run(net.data(3), [labels], learning_rate=0.001)[0] for _ in range(4)]
+    losses = [plan.run(net.data(3), [labels], learning_rate=0.001)[0] for _ in range(3)]
     return [np.array(losses), *(state.get(i) for i in range(len(net.parameters)))]
 
 

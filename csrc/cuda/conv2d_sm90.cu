@@ -18,51 +18,42 @@ namespace {
 // ---------------------------------------------------------------- rounding
 
 constexpr int kRoundThreads = 256;
-constexpr int kPiece = 8;  // values that a thread rounds
 
+// A row begins at a multiple of 16 bytes, as the copy engine wants it.
 std::int64_t padded(std::int64_t channels) {
-  return ceil_div(channels, kPiece) * kPiece;
+  return ceil_div(channels, 8) * 8;
 }
 
-CONVLET_DEVICE std::uint32_t rounded_pair(float low, float high) {
-  return Arithmetic<Precision::bfloat16>::pair(low, high);
-}
-
-// Rows of `columns` values become rows of a multiple of 8, with zeros at their end.
+// Rows of `columns` values become rows of 4 * pieces, with zeros at their end.
 __global__ void __launch_bounds__(kRoundThreads)
     round_kernel(const float* from, std::int64_t rows, std::int64_t columns, bool vectors,
-                 uint4* to) {
-  const std::int64_t pieces = (columns + kPiece - 1) / kPiece, count = rows * pieces;
+                 std::int64_t pieces, uint2* to) {
+  const std::int64_t count = rows * pieces;
   const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
   for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < count;
        i += step) {
-    const std::int64_t row = divide(i, pieces), column = (i - row * pieces) * kPiece;
+    const std::int64_t row = divide(i, pieces), column = (i - row * pieces) * 4;
     const float* values = from + row * columns + column;
-    float value[kPiece];
-#pragma unroll
-    for (int j = 0; j < kPiece; j += 4) {
-      float4 v = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-      if (vectors) {
-        if (column + j < columns) v = *reinterpret_cast<const float4*>(values + j);
-      } else {
-        if (column + j < columns) v.x = values[j];
-        if (column + j + 1 < columns) v.y = values[j + 1];
-        if (column + j + 2 < columns) v.z = values[j + 2];
-        if (column + j + 3 < columns) v.w = values[j + 3];
-      }
-      value[j] = v.x, value[j + 1] = v.y, value[j + 2] = v.z, value[j + 3] = v.w;
+    float4 v = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    if (vectors) {
+      if (column < columns) v = *reinterpret_cast<const float4*>(values);
+    } else {
+      if (column < columns) v.x = values[0];
+      if (column + 1 < columns) v.y = values[1];
+      if (column + 2 < columns) v.z = values[2];
+      if (column + 3 < columns) v.w = values[3];
     }
-    to[i] = make_uint4(rounded_pair(value[0], value[1]), rounded_pair(value[2], value[3]),
-                       rounded_pair(value[4], value[5]), rounded_pair(value[6], value[7]));
+    using Rounded = Arithmetic<Precision::bfloat16>;
+    to[i] = make_uint2(Rounded::pair(v.x, v.y), Rounded::pair(v.z, v.w));
   }
 }
 
 void round_rows(Context& context, const float* from, std::int64_t rows, std::int64_t columns,
                 void* to) {
-  launch(context, round_kernel,
-         dim3(blocks_for(context, rows * padded(columns) / kPiece, kRoundThreads, 8)),
-         dim3(kRoundThreads), 0, from, rows, columns, is_aligned(from) && columns % 4 == 0,
-         static_cast<uint4*>(to));
+  const std::int64_t pieces = padded(columns) / 4;
+  launch(context, round_kernel, dim3(blocks_for(context, rows * pieces, kRoundThreads, 8)),
+         dim3(kRoundThreads), 0, from, rows, columns, is_aligned(from) && columns % 4 == 0, pieces,
+         static_cast<uint2*>(to));
 }
 
 // ---------------------------------------------------------------- problems

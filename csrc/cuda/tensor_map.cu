@@ -90,7 +90,7 @@ CUtensorMap make_map(const void* data, const Windows& w) {
                               static_cast<cuuint64_t>(w.height), static_cast<cuuint64_t>(w.images)};
   const cuuint64_t strides[] = {bytes(w.pixel), bytes(w.pixel * w.width),
                                 bytes(w.pixel * w.width * w.height)};
-  // In the order of the sizes, as CUTLASS passes them; cuda.h names them the other way round.
+  // W first, in the order of the sizes, as CUTLASS and Triton pass them; cuda.h says "DHW".
   const int lower[] = {static_cast<int>(w.first_w), static_cast<int>(w.first_h)};
   const int upper[] = {static_cast<int>(last_corner(w.first_w, w.step_w, w.columns, w.width)),
                        static_cast<int>(last_corner(w.first_h, w.step_h, w.rows, w.height))};

@@ -52,6 +52,7 @@ __global__ void __launch_bounds__(160)
       mbarrier_init(&empty[i], bug == 13 ? 3 : 4);
     }
     if (bug != 4) mbarrier_fence_init();
+    if (bug == 16) stages[0] = __float2bfloat16(0.0f);
   }
   if (bug != 5) __syncthreads();
   if (threadIdx.x >= 128) {
@@ -70,7 +71,8 @@ __global__ void __launch_bounds__(160)
   float d[32] = {};
   for (int step = 0; step < steps; ++step) {
     const int stage = step % kStages;
-    const __nv_bfloat16* tile = stages + 2 * stage * kTile;
+    __nv_bfloat16* tile = stages + 2 * stage * kTile;
+    if (bug == 17 && threadIdx.x == 5) tile[step] = __float2bfloat16(0.0f);
     if (bug != 1) mbarrier_wait(&full[stage], step / kStages % 2 ^ (bug == 6));
     if (bug != 10) wgmma_fence(d);
     multiply_step(d, tile, tile + kTile, bug == 11 ? Swizzle::span_64 : Swizzle::span_128);

@@ -43,15 +43,20 @@ char* matrix_piece(std::uint64_t matrix, bool transposed, int line, int piece) {
   return swizzled(shared_base() + at, swizzle);
 }
 
-// Each lane looks at its share of what its warp reads: 16 rows of a and all columns of b.
+// Each lane looks at its share of what its warp reads: 16 rows of a and all columns of b. Swizzled,
+// an even piece and the next are neighbours.
 void check_product(const Product& p, const void* place) {
   const int lane = running->index % 32, warp = running->index / 32 % 4;
   auto look = [&](std::uint64_t matrix, bool transposed, int first, int count) {
-    const int lines = transposed ? 16 : count, pieces = transposed ? count / 8 : 2;
-    for (int i = lane; i < lines * pieces; i += 32)
-      engine_reads(matrix_piece(matrix, transposed, i / pieces + (transposed ? 0 : first),
-                                i % pieces + (transposed ? first / 8 : 0)),
-                   16, place);
+    const int at_once = matrix >> 62 ? 2 : 1;
+    const int lines = transposed ? 16 : count, pieces = (transposed ? count / 8 : 2) / at_once;
+    for (int i = lane; i < lines * pieces; i += 32) {
+      const int line = i / pieces + (transposed ? 0 : first);
+      const int piece = i % pieces * at_once + (transposed ? first / 8 : 0);
+      engine_reads(std::min(matrix_piece(matrix, transposed, line, piece),
+                            matrix_piece(matrix, transposed, line, piece + at_once - 1)),
+                   static_cast<std::size_t>(at_once) * 16, place);
+    }
   };
   look(p.a, p.transposed_a, warp * 16, 16);
   look(p.b, p.transposed_b, 0, p.columns);
