@@ -32,7 +32,10 @@ part configure 60 cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DC
 part build 240 cmake --build "$build" -j "$(nproc)" || exit
 
 part doctor 60 "$python" -m convlet doctor --selftest
-part tests 140 "$python" -m pytest -q --device cuda -p no:cacheprovider
+# Kernels that are off unless asked for, in a process of their own: after a fault or a hang there the rest goes on.
+sm90="tests/test_sm90_tiles.py tests/test_sm90.py"
+part tests 140 "$python" -m pytest -q --device cuda -p no:cacheprovider ${sm90//tests/--ignore=tests}
+[ "$capability" = 90 ] && part sm90 60 "$python" -m pytest -q --device cuda -p no:cacheprovider $sm90
 part fragments 60 "$python" tests/simt/fragments.py write "$out/fragments.npz"
 
 # compute-sanitizer slows kernels down by a factor of 10 and more: one file of tests for each family.
@@ -45,6 +48,8 @@ for tool in memcheck racecheck initcheck; do
 done
 
 part bench 120 "$python" bench/gpu.py --json "$out/times.json" --budget 90
+grep -q "^sm90: exit code 0 " "$summary" &&
+  CONVLET_SM90=1 part bench_sm90 60 "$python" bench/gpu.py --json "$out/times_sm90.json" --budget 40
 "$python" - "$out" "sm_$capability" <<'P'
 import json, re, sys
 from pathlib import Path

@@ -2,7 +2,7 @@
 
 simt is the CUDA backend built by g++ for the emulator of tests/simt: the real kernels, on the CPU,
 with every access checked. CONVLET_SIMT_LIBRARY names a library that is built already; a seed in
-CONVLET_SIMT_SEED shuffles threads and blocks.
+CONVLET_SIMT_SEED shuffles threads and blocks, and when asynchronous copies land.
 """
 
 import os
@@ -90,7 +90,7 @@ def start(device: str) -> None:
 
         path = os.environ.get("CONVLET_SIMT_LIBRARY") or build()
         _emulator = Emulator(Path(path))
-        _emulator.options(seed=int(os.environ.get("CONVLET_SIMT_SEED", "0")))
+        set_options()
         _core.load_device(str(path))
     if device != "cpu":
         _core.set_op_device(device)
@@ -125,6 +125,12 @@ def select(config, items) -> None:
 def emulator():
     """The emulator that the tests run on."""
     return _emulator
+
+
+def set_options(count: bool = False) -> None:
+    """Of the emulator, by CONVLET_SIMT_SEED; count: whether kernels' accesses are counted."""
+    seed = int(os.environ.get("CONVLET_SIMT_SEED", "0"))
+    _emulator.options(seed, "random" if seed else "late", count=count)
 
 
 def findings() -> str:

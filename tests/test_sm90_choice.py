@@ -1,7 +1,5 @@
 """Which convolutions take the kernels of sm_90a: in the emulator, which counts by kernel."""
 
-import os
-
 import pytest
 
 import device_tests
@@ -17,16 +15,14 @@ def names(monkeypatch):
     """A function that runs all passes of a convolution and gives the names of the kernels."""
     monkeypatch.setenv("CONVLET_SM90", "1")
     _core.set_op_precision("bfloat16")
-    seed = int(os.environ.get("CONVLET_SIMT_SEED", "0"))
-    emulator = device_tests.emulator()
-    emulator.options(seed, count=True)
+    device_tests.set_options(count=True)
 
     def run(x, w, **options):
         conv2d_results(floats(*x), floats(*w, seed=1), options, floats)
-        return [name for name in emulator.counts() if KERNEL in name]
+        return [name for name in device_tests.emulator().counts() if KERNEL in name]
 
     yield run
-    emulator.options(seed)
+    device_tests.set_options()
     _core.set_op_precision("float32")
 
 
