@@ -32,6 +32,8 @@ class Variable(Symbolic):
         constant: it is part of the model's description, which saves it; never trained.
     """
 
+    moves = 0  # how often any variable has found a new home
+
     def __init__(
         self,
         name: str,
@@ -101,6 +103,7 @@ class Variable(Symbolic):
             if self._state is not state:
                 state.set(parameter, self._read().reshape(self.graph_shape))
                 self._state, self._parameter, self._value = state, parameter, None
+                Variable.moves += 1
 
     def _read(self) -> F32:
         if self._state is not None:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convlet import _core
+from convlet.layers.variable import Variable
 from convlet.models.compilation import OutputLoss
 from convlet.models.lowering import Lowering
 from convlet.models.traced_loss import lower_loss
@@ -51,6 +52,7 @@ class Engine:
         self.state = _core.State(self.graph, device)
         self.lock = threading.RLock()
         self.averaged = False
+        self._claimed = -1  # the count of moves at which all weights were here
         winograd = os.environ.get("CONVLET_WINOGRAD") != "0"
         self._options = {"seed": seed, "precision": precision, "winograd": winograd}
         self._plans: dict[str, tuple[int, Any]] = {}
@@ -93,9 +95,13 @@ class Engine:
     def claim(self) -> None:
         """Makes this state the home of all weights: another model that shares layers may have
         trained them since the last call."""
+        moves = Variable.moves
+        if self._claimed == moves:
+            return
         for parameter in self.parameters:
             if parameter.variable.state is not self.state:
                 parameter.variable.move_to(self.state, parameter.id)
+        self._claimed = moves
 
     def run(
         self,

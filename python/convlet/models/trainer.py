@@ -21,7 +21,7 @@ from convlet.models.batches import (
     split_rows,
 )
 from convlet.models.compilation import Compilation
-from convlet.models.data import DataAdapter, Rows, Samples
+from convlet.models.data import DataAdapter, Rows, Samples, input_arrays
 from convlet.models.datasets import is_dataset, matched, remember
 from convlet.models.display import EpochDisplay
 from convlet.models.engine import Engine, resolve_precision
@@ -493,8 +493,12 @@ class Trainer:
         every.call("on_predict_end", None)
         return pack(outputs, self.output_structure)
 
+    def _predict_inputs(self, x: Any) -> list[NDArray[Any]]:
+        self.build_for(x, "predict")
+        return input_arrays("predict", self.inputs, x)
+
     def _predict_arrays(self, x: Any, batch_size: int) -> list[NDArray[np.float32]]:
-        inputs = self._adapter("predict", x).input_arrays(x)
+        inputs = self._predict_inputs(x)
         engine, count = self._engine(), len(inputs[0])
         if count <= batch_size:
             return engine.predict_batch(inputs)
@@ -527,7 +531,7 @@ class Trainer:
 
     def predict_on_batch(self, x: Any) -> Any:
         """predict of all of x, arrays, as one batch: the shortest way to the outputs."""
-        inputs = self._adapter("predict", x).input_arrays(x)
+        inputs = self._predict_inputs(x)
         return pack(self._engine().predict_batch(inputs), self.output_structure)
 
     def _on_batch(
