@@ -17,6 +17,10 @@ inline void pool_block(const Conv2dPoolShape& s, const Block& block, const float
       const std::int64_t to = (line * pool.Q + q) * pool.C;
       with_grid(pool, pool.R, pool.S, [&](const auto& grid) {
         for_vectors(channel, end, [&](std::int64_t c, auto lanes) {
+          if (!choices) {
+            const V maximum = window_maximum(grid, from + c, lanes);
+            return store(y + to + c, relu ? activate(Activation::relu, maximum) : maximum, lanes);
+          }
           Choice choice = choose(grid, from + c, lanes);
           const V maximum = choice.maximum;
           if (relu)
@@ -24,7 +28,7 @@ inline void pool_block(const Conv2dPoolShape& s, const Block& block, const float
                 activate(Activation::relu, maximum),
                 select((maximum > zero()) | is_nan(maximum), choice.pixel, broadcast(kClosed))};
           store(y + to + c, choice.maximum, lanes);
-          if (choices) store_as_bytes(choices + to + c, choice.pixel, lanes);
+          store_as_bytes(choices + to + c, choice.pixel, lanes);
         });
       });
     }

@@ -285,9 +285,13 @@ inline void list_rows(const Correlation& k, const Block& block, Row* rows, std::
       for (std::int64_t i = begin; i < end; ++i) {
         const std::int64_t h = r.first + i * k.h.result_step;
         const std::int64_t line = (n * height + h - top) * k.w.result;
-        for (std::int64_t j = c.begin; j < c.end; ++j)
-          rows[count++] = {k.pitch.window(k.windows, n, i - block.row, j),
-                           (line + c.first + j * k.w.result_step) * k.result_channels};
+        Row row = {k.pitch.window(k.windows, n, i - block.row, c.begin),
+                   (line + c.first + c.begin * k.w.result_step) * k.result_channels};
+        for (std::int64_t j = c.begin; j < c.end; ++j) {
+          rows[count++] = row;
+          row.a += k.windows.step_w * k.pitch.pixel;
+          row.c += k.w.result_step * k.result_channels;
+        }
       }
     row_ends[index] = count;
   }
