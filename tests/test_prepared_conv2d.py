@@ -187,6 +187,48 @@ def test_what_winograd_declines_is_packed(kernel, attributes):
     assert_exact(plan.predict([images])[0], ops.conv2d(images, floats(*kernel), **options))
 
 
+@pytest.fixture(params=_core.supported_isas())
+def bfloat16(request):
+    """Functional ops in bfloat16, on emulated products."""
+    before = _core.isa()
+    _core.set_bfloat16("emulated")
+    _core.set_isa(request.param)
+    _core.set_op_precision("bfloat16")
+    yield
+    _core.set_op_precision("float32")
+    _core.set_isa(before)
+    _core.set_bfloat16("native")
+
+
+# The last two stay in float32, where pairs do not pay.
+@pytest.mark.parametrize("channels", [(31, 17), (32, 66), (99, 33), (8, 5), (3, 19), (5, 31)])
+def test_packed_in_bfloat16_has_the_bits_of_the_op(bfloat16, channels):
+    layer = Layer((3, 3, *channels), (9, 10), residual=True, activation="relu")
+    x, residual = layer.inputs(3)
+    plan = layer.plan(3, precision="bfloat16")
+    assert kernels(plan) == ["conv2d_packed"] * 2
+    sums = ops.conv2d(x, layer.w, layer.b, padding=1)
+    assert_exact(plan.predict([x, residual])[0], np.maximum(sums + residual, 0))
+    assert_exact(plan.predict([x[:1], residual[:1]])[0], np.maximum(sums + residual, 0)[:1])
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_packed_in_bfloat16_with_pooling_and_groups(bfloat16, groups):
+    graph = _core.Graph()
+    x, w = graph.input("x", (13, 10, 32)), graph.parameter("w", (3, 3, 32 // groups, 66))
+    y = graph.node("conv2d", "conv", [x], [w], {"groups": groups})
+    y = graph.node("activation", "act", [y], [], {"activation": "relu"})
+    graph.output(graph.node("max_pool2d", "pool", [y], [], {"pool_size": [2, 2]}))
+    state, weights = _core.State(graph), floats(3, 3, 32 // groups, 66)
+    state.set(0, weights)
+    plan = _core.Plan(graph, state, "predict", 3, precision="bfloat16")
+    assert kernels(plan)[:2] == ["conv2d_packed"] * 2
+    images = floats(3, 13, 10, 32)
+    images[1, 5, 4] = np.nan
+    y = ops.conv2d(images, weights, groups=groups, activation="relu")
+    assert_exact(plan.predict([images])[0], ops.max_pool2d(y, 2))
+
+
 @pytest.mark.parametrize(("value", "kernel"), [("0", "conv2d_packed"), ("1", "conv2d_winograd")])
 def test_the_environment_turns_winograd_off(monkeypatch, value, kernel):
     monkeypatch.setenv("CONVLET_WINOGRAD", value)

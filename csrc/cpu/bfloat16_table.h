@@ -82,6 +82,33 @@ inline void conv2d_pool_backward_weight_bfloat16(Context& context, const Conv2dP
     float32_kernels().conv2d_pool_backward_weight(context, s, dy, choice, x, dw, workspace);
 }
 
+inline std::size_t packed_bytes_bfloat16(const Conv2dShape& s, const Pool2dShape* pool) {
+  return pays(s, Pass::forward) ? packed_bytes<Bfloat16>(s, pool)
+                                : float32_kernels().conv2d_packed.bytes(s, pool);
+}
+inline void pack_bfloat16(Context& context, const Conv2dShape& s, const float* w, float* packed) {
+  if (pays(s, Pass::forward))
+    pack<Bfloat16>(context, s, w, packed);
+  else
+    float32_kernels().conv2d_packed.prepare(context, s, w, packed);
+}
+inline std::size_t packed_workspace_bfloat16(const Conv2dShape& s, const Pool2dShape* pool,
+                                             int threads) {
+  return pays(s, Pass::forward) ? packed_workspace<Bfloat16>(s, pool, threads)
+                                : float32_kernels().conv2d_packed.workspace(s, pool, threads);
+}
+inline void correlate_packed_bfloat16(Context& context, const Conv2dShape& s,
+                                      const Pool2dShape* pool, const float* x, const float* packed,
+                                      const float* bias, const float* residual,
+                                      Activation activation, float* y, void* workspace) {
+  if (pays(s, Pass::forward))
+    correlate_packed<Bfloat16>(context, s, pool, x, packed, bias, residual, activation, y,
+                               workspace);
+  else
+    float32_kernels().conv2d_packed.run(context, s, pool, x, packed, bias, residual, activation, y,
+                                        workspace);
+}
+
 inline std::size_t dense_workspace_bfloat16(const DenseShape& s, Pass pass, int threads) {
   return pays(s, pass) ? make_dense_work<Bfloat16>(s, pass, threads, nullptr).bytes
                        : float32_kernels().dense_workspace(s, pass, threads);
@@ -122,7 +149,9 @@ constexpr Kernels bfloat16_table(Kernels kernels, const char* name) {
   kernels.dense = dense_bfloat16;
   kernels.dense_backward_input = dense_backward_input_bfloat16;
   kernels.dense_backward_weight = dense_backward_weight_bfloat16;
-  kernels.conv2d_packed = kernels.conv2d_winograd = {};  // they are float32's
+  kernels.conv2d_packed = {packed_bytes_bfloat16, pack_bfloat16, packed_workspace_bfloat16,
+                           correlate_packed_bfloat16};
+  kernels.conv2d_winograd = {};  // it is float32's
   kernels.fma_peak = fma_peak<Bfloat16>;
   return kernels;
 }

@@ -2,7 +2,6 @@
 // clang-format off: the order matters, later bodies use earlier ones.
 #include "cpu/products.h"
 #include "cpu/matmul.h"
-#include "cpu/conv2d_packed.h"
 #include "cpu/winograd.h"
 #include "cpu/softmax.h"
 #include "cpu/batch_norm.h"
@@ -124,7 +123,7 @@ constexpr Kernels kTable = {
     resize_workspace,
     resize_bilinear,
     fma_peak<Float32>,
-    {packed_bytes, pack, packed_workspace, conv2d_packed},
+    kConv2dPacked,
     {winograd_bytes, winograd_weights, winograd_workspace, conv2d_winograd},
 };
 

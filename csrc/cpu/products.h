@@ -22,6 +22,7 @@
 #include "cpu/quads.h"
 #include "cpu/conv2d_pool_backward_weight.h"
 #include "cpu/conv2d_pool.h"
+#include "cpu/conv2d_packed.h"
 #include "cpu/peak.h"
 #include "cpu/bfloat16_table.h"
 // clang-format on
