@@ -10,8 +10,10 @@
 Every result is checked against torch in float64 before it is timed; ours and each setting of each
 peer run in turns, each in a process of its own; medians, with half the distance of the quartiles.
 Peers that are not installed are named. `pip install '.[bench]'` brings them all. With --precision
-bfloat16, ours and those peers that can run in bfloat16 as well as in float32; with --device cuda,
-train and infer on a GPU.
+bfloat16, ours and those peers that can run in bfloat16 as well as in float32. With --device cuda
+train, infer and ops run on a GPU: a step of training is a part of an epoch over data that is there,
+a call of an op a part of a CUDA graph, and infer goes from images on the host to results on the
+host.
 """
 
 from __future__ import annotations
@@ -19,15 +21,18 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from pathlib import Path
 
 from bench import check, contest, networks, op_cases, report, start
 from bench.ceilings import ceilings, gpu
-from bench.peers import OP_PEERS, PEERS, PRECISIONS
+from bench.peers import OP_PEERS, PEERS, PRECISIONS, precision_of
 
 DEFAULTS = ("cpu", "float32")
 OFFERED = {"ops": OP_PEERS, "epoch": ("keras", "torch")}
 BATCHES = {"train": [32, 128], "infer": [1, 64], "ops": [32], "epoch": [64]}
+# On a GPU.
+CUDA_BATCHES = {"train": [128, 1024], "infer": [1, 64], "ops": [256]}
 # Of the networks whose steps are long, or whose memory is.
 TRAIN_BATCHES = {"M4": [32], "M6": [8]}
 
@@ -49,6 +54,7 @@ def parse(arguments):
     parser.add_argument("--images", type=int, default=50_000, help="in the epoch")
     parser.add_argument("--seconds", type=float, default=0.5, help="of each turn")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each")
+    parser.add_argument("--budget", type=float, help="seconds after which no case is begun")
     parser.add_argument(
         "--python", default=contest.default_python(), help="the interpreter that runs the workers"
     )
@@ -60,8 +66,10 @@ def parse(arguments):
     for name in options.peers:
         if name.partition(":")[0] not in offered:
             parser.error(f"--peers: expected some of {', '.join(offered)}, got {name}")
-    if options.what in ("ops", "epoch") and (options.device, options.precision) != DEFAULTS:
-        parser.error(f"{options.what} runs on the cpu in float32")
+    if options.what == "epoch" and (options.device, options.precision) != DEFAULTS:
+        parser.error("epoch runs on the cpu in float32")
+    if options.what == "ops" and options.device == "cpu" and options.precision != "float32":
+        parser.error("ops runs in float32 on the cpu")
     for name in options.models:
         if name not in networks.NETWORKS:
             parser.error(f"--models: expected some of {', '.join(networks.NETWORKS)}, got {name}")
@@ -69,6 +77,8 @@ def parse(arguments):
 
 
 def batches(options, model=None):
+    if options.device == "cuda":
+        return options.batches or CUDA_BATCHES[options.what]
     usual = BATCHES[options.what]
     if options.what == "train":
         usual = TRAIN_BATCHES.get(model, usual)
@@ -117,7 +127,8 @@ def main():
     if sys.argv[1:] and sys.argv[1] in others:
         sys.exit(others[sys.argv[1]](sys.argv[2:]))
     options = parse(sys.argv[1:])
-    where = report.circumstances(gpu() if options.device == "cuda" else ceilings())
+    start_time = time.perf_counter()
+    where = report.circumstances(gpu(options.python) if options.device == "cuda" else ceilings())
     print(
         f"{where['cpu']}, {where['cores']} cores, {where['isa']}; commit {where['commit']}; "
         f"{where['date']}"
@@ -125,6 +136,10 @@ def main():
     if options.device == "cpu":
         peak, memory = where["fma_gflops"], where["memory_gb_s"]
         print(f"the most that this machine can: {peak:.0f} GFLOP/s float32, {memory:.0f} GB/s")
+    else:
+        rates = [f"{rate / 1e3:.0f} TFLOP/s {name}" for name, rate in where["gflops"].items()]
+        rates.append(f"{where['memory_gb_s']:.0f} GB/s")
+        print(f"the most that this GPU can: {', '.join(rates)}")
     measure = measure_epoch if options.what == "epoch" else measure_cases
     records, versions, missing = [], {}, {}
     for case, entries, known in measure(options):
@@ -134,6 +149,9 @@ def main():
         records.append(report.record(case, entries))
         if options.json:  # whole after every case: a long run that is cut keeps what it has
             report.write_json(options.json, where, records, versions, missing, sys.argv[1:])
+        if options.budget and time.perf_counter() - start_time > options.budget:
+            print(f"stopped after {case['title']}: {options.budget:.0f} s have passed")
+            break
     if options.png:
         report.chart(options.png, where, records)
 
@@ -148,6 +166,11 @@ def chart(arguments):
     report.chart(options.png, found[0]["where"], [case for f in found for case in f["cases"]])
 
 
+def fits_case(case, setting):
+    """Whether an op has the precision: products alone have one."""
+    return bool(case["flops"]) or precision_of(setting) == "float32"
+
+
 def measure_cases(options):
     """(case, entries, (versions, missing)) of each case of train, infer or ops."""
     peers = ["convlet", *options.peers]
@@ -160,8 +183,10 @@ def measure_cases(options):
     workers = contest.Workers(options.python, options.what, settings)
     try:
         for case in cases(options):
+            chosen = [s for s in settings if options.what != "ops" or fits_case(case, s[1])]
             entries = contest.contest(
-                workers, case["case"], case["batch"], options.seconds, options.rounds, progress
+                *(workers, case["case"], case["batch"]),
+                *(options.seconds, options.rounds, progress, chosen),
             )
             yield case, entries, (versions, missing)
     finally:

@@ -145,8 +145,8 @@ def agree(kind, expected, got, precision="float32"):
 class Workers:
     """The processes of all settings of one kind of case.
 
-    Single ops share a process from case to case. A network gets a fresh one, so that its peak of
-    memory is its own.
+    Single ops share a process from case to case. On the CPU a network gets a fresh one, so that its
+    peak of memory is its own.
     """
 
     def __init__(self, python, kind, settings):
@@ -182,7 +182,8 @@ class Workers:
             raise SystemExit(f"bench: the reference failed on {case}: {failure}") from None
 
     def end_case(self):
-        if self.kind != "ops":
+        on_gpu = any("cuda" in setting.split() for _, setting in self.settings)
+        if self.kind != "ops" and not on_gpu:  # there the peak of the host's memory says little
             self.stop()
 
     def stop(self):
@@ -191,8 +192,8 @@ class Workers:
         self.running.clear()
 
 
-def contest(workers, case, batch, seconds, rounds, progress):
-    """The entries of all settings for one case, ours first.
+def contest(workers, case, batch, seconds, rounds, progress, settings=None):
+    """The entries of all settings of the workers, or of those given, for one case, ours first.
 
     Everyone builds the case and is checked against torch in float64 (or, where torch is not
     installed, against ours). Then, ``rounds`` times, each in turn runs for ``seconds``; the others
@@ -201,7 +202,7 @@ def contest(workers, case, batch, seconds, rounds, progress):
     entries, ready = [], []
     progress(f"{case} batch {batch}: the reference")
     expected = workers.reference(case, batch)
-    for peer, setting in workers.settings:
+    for peer, setting in workers.settings if settings is None else settings:
         entry = Entry(peer, setting)
         entries.append(entry)
         progress(f"{case} batch {batch}: building {entry.name}")

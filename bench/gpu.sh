@@ -1,55 +1,132 @@
 #!/usr/bin/env bash
 # Everything that a machine with an NVIDIA GPU is for, in less than ten minutes on 16 cores, without a network:
 # builds for this GPU, runs the tests on it, the sanitizers, the fragments of the tensor cores, the self-test, and
-# the benchmark against torch. Writes all of it to one folder, and summary.txt there.
-#   bench/gpu.sh OUT        needs nvcc, and Python with torch, numpy, pybind11, cmake, ninja, pytest, hypothesis,
-#                           Pillow and safetensors
+# the benchmark against torch. Each stage has a time limit and loses nothing but itself.
+#   bench/gpu.sh OUT [STAGE...]     all stages, or some, with what was built before (BUILD, ./build-gpu)
+#     stages: build doctor fragments tests sanitizers sm90 ops train infer
+# needs nvcc, compute-sanitizer, and Python with torch, numpy, pybind11, cmake, ninja, pytest, hypothesis, Pillow
+# and safetensors. OUT gets log.txt, summary.txt, record.json, fragments.npz and the benchmark's *.json: 8 files.
 set -uo pipefail
 out=$(realpath -m "${1:?the folder to write to}")
-cd "$(dirname "$0")/.."
+shift
+cd "$(dirname "$0")/.." || exit
 mkdir -p "$out"
 python=${PYTHON:-python3}
 build=${BUILD:-$PWD/build-gpu}
-summary=$out/summary.txt
-: >"$summary"
-export CONVLET_UNPROVEN_CUDA=1 PYTHONPATH=$build/pkg:$PWD/tests:$PWD
+device=${DEVICE:-cuda} # simt tries the script without a GPU
+stages=" ${*:-build doctor fragments tests sanitizers sm90 ops train infer} "
+deadline=${SECONDS_IN_ALL:-570}
+log=$out/log.txt summary=$out/summary.txt
+pieces=$(mktemp -d)
+trap 'rm -rf "$pieces"' EXIT
+touch "$log" "$summary"
+PATH=$PATH:/usr/local/cuda/bin
+export CONVLET_UNPROVEN_CUDA=1 PYTHONUNBUFFERED=1 PYTHONPATH=$build/pkg:$PWD/tests:$PWD
+export XDG_CACHE_HOME=$build/cache # the self-test's verdict of this build
 
-# part NAME SECONDS COMMAND...: its output in OUT/NAME.txt, its end and time in the summary.
-part() {
-  local name=$1 limit=$2 start=$SECONDS
+wanted() { [[ $stages == *" $1 "* ]]; }
+
+# limited NAME SECONDS COMMAND...: its output goes to a piece of the log; what is left of all time is a limit, too.
+limited() {
+  local piece=$pieces/$1 limit=$2
   shift 2
-  timeout "$limit" "$@" >"$out/$name.txt" 2>&1
-  local code=$?
-  echo "$name: exit code $code after $((SECONDS - start)) s: $(tail -n 1 "$out/$name.txt")" | tee -a "$summary"
-  return $code
+  ((limit > deadline - SECONDS)) && limit=$((deadline - SECONDS))
+  if ((limit < 5)); then
+    echo "no time was left" >"$piece"
+    return 124
+  fi
+  timeout -k 5 "$limit" "$@" >"$piece" 2>&1
+}
+
+# finish NAME CODE START: its pieces to the log, its end and time to the summary.
+finish() {
+  local piece
+  for piece in "$pieces/$1" "$pieces/$1"-*; do
+    [[ -f $piece ]] && { echo "==== ${piece##*/}"; tail -c 1000000 "$piece"; } >>"$log"
+  done
+  echo "$1: exit code $2 after $((SECONDS - $3)) s: $(tail -n 1 "$pieces/$1" | cut -c 1-300)" | tee -a "$summary"
+  return "$2"
+}
+
+# part NAME SECONDS COMMAND...
+part() {
+  local start=$SECONDS
+  limited "$@"
+  finish "$1" $? "$start"
+}
+
+# The suite on the GPU, in several processes at once. Kernels that are off unless asked for are apart (stage sm90):
+# after a fault or a hang there the rest goes on.
+run_tests() {
+  local parts=$(($(nproc) / 3 + 1)) k worst=0
+  local -a running=()
+  for ((k = 0; k < parts; ++k)); do
+    "$python" -m pytest -q --device "$device" --part "$k/$parts" -p no:cacheprovider \
+      --ignore-glob="*/test_sm90*.py" >"$pieces/tests-$k" 2>&1 &
+    running+=($!)
+  done
+  for ((k = 0; k < parts; ++k)); do
+    wait "${running[k]}" || worst=$?
+  done
+  echo "$parts processes: $(grep -ahoE '[0-9]+ (passed|failed|error)' "$pieces"/tests-* | sort -k2 |
+    awk '{n[$2] += $1} END {for (w in n) printf "%d %s ", n[w], w}')"
+  return "$worst"
+}
+
+# compute-sanitizer slows kernels down by a factor of 10 and more: some tests of each family.
+sanitize() {
+  local families="tests/test_conv2d.py tests/test_dense.py tests/test_pool2d.py tests/test_softmax_cross_entropy.py
+    tests/test_batch_norm.py tests/test_layer_norm.py tests/test_attention.py tests/test_recurrent.py
+    tests/test_optimizer.py tests/test_reduce.py tests/test_capture.py"
+  # shellcheck disable=SC2086  # a list of files
+  compute-sanitizer --tool "$1" --error-exitcode 9 \
+    "$python" -m pytest -q -x --device "$device" -p no:cacheprovider $families -k "exact or awkward or captured"
+}
+export -f run_tests sanitize
+export python pieces device
+
+# bench NAME SECONDS ARGUMENTS...
+bench() {
+  local name=$1 seconds=$2
+  shift 2
+  part "$name" $((seconds + 40)) "$python" -m bench "$@" --device cuda --rounds 2 --seconds 0.3 --budget "$seconds" \
+    --json "$out/$name.json"
 }
 
 part gpu 20 nvidia-smi
 capability=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -n 1 | tr -d .)
-part configure 60 cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DCONVLET_CUDA=ON \
-  -DCONVLET_CUDA_ARCHITECTURES="$capability-real" -DPython_EXECUTABLE="$(command -v "$python")" \
-  -Dpybind11_DIR="$("$python" -m pybind11 --cmakedir)" || exit
-part build 240 cmake --build "$build" -j "$(nproc)" || exit
+if wanted build; then
+  part configure 60 cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DCONVLET_CUDA=ON \
+    -DCONVLET_CUDA_ARCHITECTURES="$capability-real" -DPython_EXECUTABLE="$(command -v "$python")" \
+    -Dpybind11_DIR="$("$python" -m pybind11 --cmakedir)" || exit
+  part build 240 cmake --build "$build" -j "$(nproc)" || exit
+fi
+wanted doctor && part doctor 60 "$python" -m convlet doctor --selftest
+wanted fragments && part fragments 40 "$python" tests/simt/fragments.py write "$out/fragments.npz"
+wanted tests && part tests 150 bash -c run_tests
+if wanted sanitizers; then
+  begin=$SECONDS tools=(memcheck racecheck initcheck) running=()
+  for tool in "${tools[@]}"; do
+    limited "$tool" 90 bash -c "sanitize $tool" &
+    running+=($!)
+  done
+  for i in "${!tools[@]}"; do
+    wait "${running[i]}"
+    finish "${tools[i]}" $? "$begin"
+  done
+fi
+eager="torch:cuda channels_last" graph="torch:cuda graph"
+wanted ops && bench ops 60 ops --precision tf32 --batches 256 --cases "conv2d M" "conv2d_backward" max_pool2d \
+  batch_norm adam relu
+if wanted sm90 && [[ $capability == 90 ]]; then
+  part sm90 40 "$python" -m pytest -q --device "$device" -p no:cacheprovider tests/test_sm90*.py
+  CONVLET_SM90=1 bench ops_sm90 30 ops --precision bfloat16 --batches 256 --cases "conv2d M5" "conv2d M6" \
+    --peers "$eager bfloat16"
+fi
+wanted train && bench train 90 train --precision bfloat16 --models M1 M2 M3 M5 --batches 128 1024 \
+  --peers "$eager" "$eager bfloat16" "$graph" "$graph bfloat16"
+wanted infer && bench infer 30 infer --models M1 M5 --batches 1 64 --peers "$eager" "$graph"
 
-part doctor 60 "$python" -m convlet doctor --selftest
-# Kernels that are off unless asked for, in a process of their own: after a fault or a hang there the rest goes on.
-sm90="tests/test_sm90_tiles.py tests/test_sm90.py"
-part tests 140 "$python" -m pytest -q --device cuda -p no:cacheprovider ${sm90//tests/--ignore=tests}
-[ "$capability" = 90 ] && part sm90 60 "$python" -m pytest -q --device cuda -p no:cacheprovider $sm90
-part fragments 60 "$python" tests/simt/fragments.py write "$out/fragments.npz"
-
-# compute-sanitizer slows kernels down by a factor of 10 and more: one file of tests for each family.
-families="tests/test_conv2d.py tests/test_dense.py tests/test_pool2d.py tests/test_softmax_cross_entropy.py
-  tests/test_batch_norm.py tests/test_layer_norm.py tests/test_attention.py tests/test_recurrent.py
-  tests/test_optimizer.py tests/test_reduce.py tests/test_capture.py"
-for tool in memcheck racecheck initcheck; do
-  part "$tool" 45 compute-sanitizer --tool "$tool" --error-exitcode 9 \
-    "$python" -m pytest -q -x --device cuda -p no:cacheprovider $families -k "exact or awkward or captured"
-done
-
-part bench 120 "$python" bench/gpu.py --json "$out/times.json" --budget 90
-grep -q "^sm90: exit code 0 " "$summary" &&
-  CONVLET_SM90=1 part bench_sm90 60 "$python" bench/gpu.py --json "$out/times_sm90.json" --budget 40
 "$python" - "$out" "sm_$capability" <<'P'
 import json, re, sys
 from pathlib import Path

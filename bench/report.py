@@ -9,6 +9,8 @@ import subprocess
 from datetime import date
 from pathlib import Path
 
+from bench.peers import precision_of
+
 OURS = "convlet"
 
 
@@ -20,13 +22,16 @@ def cpu_name():
 
 
 def commit():
-    ran = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    try:
+        ran = subprocess.run(
+            ["git", "describe", "--always", "--dirty"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except OSError:  # no git
+        return "unknown"
     return ran.stdout.strip() or "unknown"
 
 
@@ -64,19 +69,31 @@ def share(rate, ceiling):
     return f" {rate / ceiling:4.0%}" if ceiling else ""
 
 
+def peak_of(where, setting):
+    """The ceiling of arithmetic for a setting, in GFLOP/s; None where it was not measured."""
+    return where.get("fma_gflops") or where.get("gflops", {}).get(precision_of(setting))
+
+
+def arithmetic(rate, ceiling):
+    """A rate in GFLOP/s, or TFLOP/s where that reads better, with its share."""
+    shown = f"{rate:7.1f} GFLOP/s" if rate < 1e4 else f"{rate / 1e3:7.1f} TFLOP/s"
+    return f"{shown}{share(rate, ceiling)}"
+
+
 def rows(case, entries, where):
     """The lines of one case's table, from fast to slow, then the failed. ``where`` may hold the
-    ceilings "fma_gflops" and "memory_gb_s"."""
+    ceilings "fma_gflops", or "gflops" by precision, and "memory_gb_s"."""
     lines = [f"{case['title']}"]
     failed = [e for e in entries if e.error]
+    width = max([26, *(len(e.name) + 1 for e in entries)])
     ranked = sorted((e for e in entries if not e.error), key=_median)
     ours = next((e for e in ranked if e.peer == OURS), None)
     for entry in ranked:
-        cells = [f"  {entry.name:26}{entry.median:10.3f} ms", f"±{entry.spread:4.0%}"]
+        cells = [f"  {entry.name:{width}}{entry.median:10.3f} ms", f"±{entry.spread:4.0%}"]
         cells.append(f"p99 {entry.p99:9.3f}")
         if case.get("flops"):
             rate = case["flops"] / entry.median / 1e6
-            cells.append(f"{rate:7.1f} GFLOP/s{share(rate, where.get('fma_gflops'))}")
+            cells.append(arithmetic(rate, peak_of(where, entry.setting)))
         if case.get("bytes"):
             rate = case["bytes"] / entry.median / 1e6
             cells.append(f"{rate:6.1f} GB/s{share(rate, where.get('memory_gb_s'))}")
@@ -87,7 +104,7 @@ def rows(case, entries, where):
         if ours and entry is not ours:
             cells.append(f"{entry.median / ours.median:5.2f}x ours")
         lines.append("  ".join(cells))
-    lines += [f"  {entry.name:26}failed: {entry.error}" for entry in failed]
+    lines += [f"  {entry.name:{width}}failed: {entry.error}" for entry in failed]
     reached = ratio(entries)
     if reached is not None:
         word = "ahead of" if reached > 1 else "BEHIND"

@@ -94,6 +94,8 @@ class Worker:
         return {"check": save(show(result)), "first_ms": 1e3 * first}
 
     def time(self, seconds, least, clock="wall"):
+        if hasattr(self.run, "times"):
+            return {"ms": self.run.times(seconds, least)}
         now = time.process_time if clock == "processor" else time.perf_counter
         times, end = [], now() + seconds
         while len(times) < least or now() < end:

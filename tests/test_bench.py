@@ -6,12 +6,14 @@ import math
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from bench import __main__ as bench_main
 from bench import contest, networks, op_cases, peers, report
+from bench.peers import convlet_ops
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
@@ -87,6 +89,47 @@ def test_settings_by_device_and_precision():
     assert fitting("cuda", "float32") == ["cuda graph"]
 
 
+def test_ceilings_of_a_gpu_are_by_precision():
+    entries = [
+        contest.Entry("convlet", "cuda tf32", [0.01]),
+        contest.Entry("torch", "cuda channels_last tf32", [0.02]),
+    ]
+    where = {"gflops": {"float32": 5e4, "tf32": 4e5}, "memory_gb_s": 3000.0}
+    lines = report.rows({"title": "a case", "flops": 2e9}, entries, where)
+    assert "200.0 TFLOP/s  50%" in lines[1]
+    assert "100.0 TFLOP/s  25%" in lines[2]
+
+
+def test_precisions_are_of_products_alone():
+    assert bench_main.fits_case({"flops": 1.0}, "cuda tf32")
+    assert not bench_main.fits_case({"flops": 0.0}, "cuda tf32")
+    assert bench_main.fits_case({"flops": 0.0}, "cuda")
+
+
+def test_batches_on_a_gpu():
+    cases = list(
+        bench_main.cases(bench_main.parse(["train", "--device", "cuda", "--models", "M6"]))
+    )
+    assert [c["batch"] for c in cases] == [128, 1024]
+
+
+def test_times_between_two_waits():
+    """Replays that take a millisecond: some of them make one time."""
+    done = []
+    times = peers.batched_times(lambda: time.sleep(1e-3), lambda: done.append(1), 0.02, 3)
+    assert len(times) >= 3
+    assert len(done) == len(times) + 2
+    assert all(0.9 < t * peers.CALLS_OF_GRAPH < 30 for t in times)
+
+
+def test_every_op_is_there_for_every_case():
+    """In the arrays' places of the bench, at a size that takes no time."""
+    for case in op_cases.CASES:
+        if case.multiply_adds < 1e7 and "4,000,000" not in case.name:
+            run = convlet_ops.op("default", case, case.arrays(1))
+            assert np.isfinite(run()).all(), case.name
+
+
 def test_bfloat16_may_be_further_off():
     contest.agree("train", [2.3], [2.33], "bfloat16")
     with pytest.raises(contest.Failed):
@@ -152,7 +195,8 @@ def test_a_peer_that_is_not_installed_is_named(tmp_path):
     wrong = bench("train", "--peers", "caffe")
     assert wrong.returncode == 2
     assert "expected some of torch, keras" in wrong.stderr
-    assert bench("ops", "--device", "cuda").returncode == 2
+    assert bench("epoch", "--device", "cuda").returncode == 2
+    assert bench("ops", "--precision", "bfloat16").returncode == 2
 
 
 def test_a_peer_that_cannot_do_the_kind_is_named():

@@ -1,12 +1,14 @@
 """Which device is used, and the self-test that decides whether CUDA may be."""
 
 import json
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from convlet import _core, devices, ops, selftest
+from convlet.cli import doctor
 
 RECORDS = Path(__file__).resolve().parent.parent / "bench" / "results" / "gpu"
 H100 = "NVIDIA H100, sm_90, 132 multiprocessors, 79 GB, driver 13.0, float32"
@@ -59,6 +61,13 @@ def test_the_switch_and_the_record_turn_them_on(gpu, monkeypatch):
     assert devices.resolve_device("auto") == "cuda"
     monkeypatch.setattr(devices, "PROVEN", frozenset({"sm_9"}))
     assert devices.resolve_device("auto") == "cpu"
+
+
+def test_doctor_ends_with_an_error_when_the_self_test_fails(gpu, monkeypatch, capsys):
+    monkeypatch.setattr(devices, "verdict", lambda *a, **k: ["conv2d differs"])
+    with pytest.raises(RuntimeError, match="self-test of CUDA has failed .conv2d differs."):
+        doctor.run(Namespace(selftest=True))
+    assert "wrong: conv2d differs" in capsys.readouterr().out
 
 
 def test_the_verdict_is_remembered(gpu, monkeypatch):

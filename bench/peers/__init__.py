@@ -11,6 +11,10 @@ A module defines
                on the batch and returns its loss as a float
     infer(setting, network, weights, images) -> run, where run() returns the logits as an array
 
+On a GPU, step() and run() may return before the work is done, or wait for a result that a long run
+would not wait for. Their ``times(seconds, least)``, where it exists, gives the times of runs in ms,
+measured for about this long and at least this often, between waits for the GPU.
+
 For single ops a module ``<name>_ops`` defines SETTINGS {"ops": ...}, versions and
 
     op(setting, case, arrays) -> run, where run() returns the result; run.show(result), where it
@@ -18,6 +22,11 @@ For single ops a module ``<name>_ops`` defines SETTINGS {"ops": ...}, versions a
 
 Building raises whatever the framework raises; the case is then reported as failed, with the error.
 """
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
 
 # glibc returns freed memory to the system and every step fetches it anew, page by page. An
 # allocator that keeps it is worth up to a factor of two to frameworks that allocate in a step.
@@ -27,6 +36,11 @@ KEEP = {
     "MALLOC_TOP_PAD_": "67108864",
     "MALLOC_ARENA_MAX_": "1",
 }
+
+# On a GPU a step of training is timed as a part of an epoch of this many batches.
+BATCHES_OF_EPOCH = 16
+# Calls of an op in one CUDA graph, so that launches cost next to nothing.
+CALLS_OF_GRAPH = 20
 
 PRECISIONS = ("float32", "tf32", "bfloat16")
 
@@ -47,3 +61,26 @@ def fits(setting, device, precision):
 
 PEERS = ("torch", "keras", "jax", "tinygrad", "onnxruntime", "openvino", "ncnn")
 OP_PEERS = ("torch",)
+
+
+def batched_times(
+    replay: Callable[[], object], wait: Callable[[], object], seconds: float, least: int
+) -> list[float]:
+    """The times of a call in ms, of a replay that makes CALLS_OF_GRAPH calls: each of replays that
+    take some milliseconds together, between two waits for the GPU."""
+    replay()
+    wait()
+    start = time.perf_counter()
+    replay()
+    wait()
+    now = time.perf_counter()
+    together = max(1, int(4e-3 / (now - start)))
+    times, end = [], now + seconds
+    while len(times) < least or now < end:
+        start = now
+        for _ in range(together):
+            replay()
+        wait()
+        now = time.perf_counter()
+        times.append(1e3 * (now - start) / (together * CALLS_OF_GRAPH))
+    return times

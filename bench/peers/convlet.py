@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from bench.peers import precision_of
+import os
+import time
+
+import numpy as np
+from bench.peers import BATCHES_OF_EPOCH, precision_of
 
 import convlet
-from convlet import Input, Model, layers, losses, optimizers
+from convlet import Input, Model, _core, callbacks, layers, losses, optimizers
 
 _ALL = {s: {} for s in ("default", "bfloat16", "cuda", "cuda tf32", "cuda bfloat16")}
 SETTINGS = {"train": _ALL, "infer": _ALL}
@@ -13,6 +17,16 @@ SETTINGS = {"train": _ALL, "infer": _ALL}
 
 def versions():
     return {"convlet": convlet.__version__}
+
+
+def gpu():
+    """The device of the settings with "cuda"; in tests that is the emulator."""
+    library = os.environ.get("CONVLET_SIMT_LIBRARY")
+    if not library:
+        return "cuda"
+    name = _core.load_device(library)
+    _core.set_op_device(name)
+    return name
 
 
 def _build(steps, x):
@@ -68,13 +82,40 @@ def model_of(network, weights, **options):
 
 def _options(setting):
     """What the words of a setting mean to compile."""
-    device = "cuda" if "cuda" in setting.split() else "cpu"
+    device = gpu() if "cuda" in setting.split() else "cpu"
     return {"device": device, "precision": precision_of(setting)}
+
+
+class _EndsOfEpochs(callbacks.Callback):
+    """When each epoch ended; training ends after `seconds` and at least `least` epochs."""
+
+    def __init__(self, seconds, least):
+        super().__init__()
+        self.until, self.least, self.times = time.perf_counter() + seconds, least, []
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.times.append(time.perf_counter())
+        if len(self.times) > self.least and self.times[-1] > self.until:
+            self.model.stop_training = True
 
 
 def train(setting, network, weights, images, labels):
     model = model_of(network, weights, **_options(setting))
-    return lambda: float(model.train_on_batch(images, labels))
+
+    def step():
+        return float(model.train_on_batch(images, labels))
+
+    def epochs(seconds, least):
+        """The time of a step in each epoch of `fit`, the first one apart."""
+        x = np.concatenate([images] * BATCHES_OF_EPOCH)
+        y = np.concatenate([labels] * BATCHES_OF_EPOCH)
+        ends = _EndsOfEpochs(seconds, least)
+        model.fit(x, y, batch_size=len(images), epochs=10**6, verbose=0, callbacks=[ends])
+        return list(1e3 * np.diff(ends.times) / BATCHES_OF_EPOCH)
+
+    if "cuda" in setting.split():
+        step.times = epochs
+    return step
 
 
 def infer(setting, network, weights, images):

@@ -5,87 +5,147 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
-from bench.peers.convlet import versions
+from bench.peers import CALLS_OF_GRAPH, batched_times, precision_of
+from bench.peers.convlet import gpu, versions
 
 from convlet import _core, ops
+from convlet._cuda_arrays import empty_dlpack
 
 __all__ = ["SETTINGS", "op", "versions"]
 
-SETTINGS = {"ops": {"default": {}}}
+SETTINGS = {"ops": {s: {} for s in ("default", "cuda", "cuda tf32", "cuda bfloat16")}}
+
+
+class _Host:
+    """Arrays as they come."""
+
+    def put(self, array):
+        return array
+
+    def empty(self, shape):
+        return np.empty(shape, np.float32)
+
+    def zeros(self, shape):
+        return np.zeros(shape, np.float32)
+
+
+class _Gpu:
+    """Arrays in the GPU's memory, on convlet's own stream."""
+
+    def __init__(self):
+        self.device = gpu()
+        self.stream = _core.own_stream(self.device)
+
+    def put(self, array):
+        there = _core.DeviceArray.own(
+            self.device, self.stream, array.shape, array.dtype.name, empty_dlpack
+        )
+        there.copy_from(np.ascontiguousarray(array))
+        return there
+
+    def empty(self, shape):
+        return self.put(np.full(shape, np.nan, np.float32))
+
+    def zeros(self, shape):
+        return self.put(np.zeros(shape, np.float32))
+
+    def timed(self, run):
+        """run with the times of its calls: of a graph of many, or where it cannot be recorded, as
+        the host sends numbers or looks at some, of many calls between two waits."""
+
+        def measured():
+            return run()
+
+        def calls():
+            for _ in range(CALLS_OF_GRAPH):
+                run()
+
+        def times(seconds, least):
+            try:
+                recording = _core.record(self.device, calls)
+            except ValueError:
+                recording = None
+            replay = recording.replay if recording else calls
+            return batched_times(replay, lambda: _core.wait(self.device), seconds, least)
+
+        measured.times = times
+        measured.show = lambda result: result.numpy()
+        return measured
 
 
 def op(setting, case, arrays):
     """A function that computes the case and returns its result."""
-    return _OPS[case.op](case.options, **arrays)
+    place = _Gpu() if "cuda" in setting.split() else _Host()
+    options = case.options | {"precision": precision_of(setting)}
+    there = {name: place.put(array) for name, array in arrays.items()}
+    run = _OPS[case.op](place, options, **there)
+    return place.timed(run) if isinstance(place, _Gpu) else run
 
 
 def _geometry(options):
-    return {"stride": options["stride"], "padding": options["padding"]}
+    return {name: options[name] for name in ("stride", "padding", "precision")}
 
 
-def _conv2d(options, x, w):
+def _conv2d(place, options, x, w):
     y = ops.conv2d(x, w, **_geometry(options))
     return lambda: ops.conv2d(x, w, **_geometry(options), out=y)
 
 
-def _conv2d_backward_input(options, dy, w):
-    dx = np.empty((len(dy), *options["input"]), np.float32)
+def _conv2d_backward_input(place, options, dy, w):
+    dx = place.empty((dy.shape[0], *options["input"]))
     return lambda: ops.conv2d_backward_input(dy, w, dx.shape, **_geometry(options), out=dx)
 
 
-def _conv2d_backward_weight(options, dy, x):
+def _conv2d_backward_weight(place, options, dy, x):
     size = (options["window"], options["window"])
     dw = ops.conv2d_backward_weight(dy, x, size, **_geometry(options))
     return lambda: ops.conv2d_backward_weight(dy, x, size, **_geometry(options), out=dw)
 
 
 def _pool(function):
-    def make(options, x):
+    def make(place, options, x):
         y = function(x, options["window"], stride=options["stride"])
         return lambda: function(x, options["window"], stride=options["stride"], out=y)
 
     return make
 
 
-def _max_pool2d_backward(options, dy, x):
-    window, stride, dx = options["window"], options["stride"], np.empty_like(x)
+def _max_pool2d_backward(place, options, dy, x):
+    window, stride, dx = options["window"], options["stride"], place.empty(x.shape)
     return lambda: ops.max_pool2d_backward(dy, x, window, stride=stride, out=dx)
 
 
-def _avg_pool2d_backward(options, dy):
+def _avg_pool2d_backward(place, options, dy):
     window, stride = options["window"], options["stride"]
-    dx = np.empty((len(dy), *options["input"]), np.float32)
+    dx = place.empty((dy.shape[0], *options["input"]))
     return lambda: ops.avg_pool2d_backward(dy, dx.shape, window, stride=stride, out=dx)
 
 
 def _elementwise(function):
-    def make(options, x):
-        y = np.empty_like(x)
+    def make(place, options, x):
+        y = place.empty(x.shape)
         return lambda: function(x, out=y)
 
     return make
 
 
-def _softmax_cross_entropy(options, logits, labels):
+def _softmax_cross_entropy(place, options, logits, labels):
     return lambda: ops.softmax_cross_entropy(logits, labels, return_grad=True)[1]
 
 
-def _batch_norm(options, x, gamma, beta):
-    mean, variance = np.zeros_like(gamma), np.ones_like(gamma)
-    y = np.empty_like(x)
+def _batch_norm(place, options, x, gamma, beta):
+    mean, variance = place.zeros(gamma.shape), place.put(np.ones(gamma.shape, np.float32))
+    y = place.empty(x.shape)
     return lambda: ops.batch_norm(x, gamma, beta, mean, variance, training=True, out=y)
 
 
-def _batch_norm_backward(options, dy, x, gamma, beta):
-    dx = np.empty_like(x)
-    mean = x.mean((0, 1, 2), dtype=np.float64).astype(np.float32)
-    variance = x.var((0, 1, 2), dtype=np.float64).astype(np.float32)
-    return lambda: ops.batch_norm_backward(dy, x, gamma, mean, variance, training=True, out=dx)
+def _batch_norm_backward(place, options, dy, x, gamma, beta):
+    return lambda: ops.batch_norm_backward(dy, x, gamma, training=True)[0]
 
 
 def _optimizer(spec, slots):
-    def make(options, p, g):
-        state, steps = [np.zeros_like(p) for _ in range(slots)], itertools.count(1)
+    def make(place, options, p, g):
+        state, steps = [place.zeros(p.shape) for _ in range(slots)], itertools.count(1)
 
         def run():
             _core.optimizer_update(spec, 1e-3, next(steps), p, g, state)

@@ -7,10 +7,11 @@ step captured as a CUDA graph; bfloat16 by autocast. (No GPU setting has been ru
 from __future__ import annotations
 
 import itertools
+import time
 from types import SimpleNamespace
 
 import torch
-from bench.peers import KEEP, precision_of
+from bench.peers import BATCHES_OF_EPOCH, KEEP, precision_of
 from torch import nn
 
 _CUDA = {
@@ -42,6 +43,13 @@ SETTINGS = {
 
 def versions():
     return {"torch": torch.__version__}
+
+
+def set_precision(precision):
+    """What float32 is multiplied in on a GPU, by the fastest of cuDNN's kernels."""
+    torch.backends.cudnn.benchmark = True
+    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
 
 
 class Residual(nn.Module):
@@ -115,9 +123,7 @@ def _options(setting):
     words, precision = setting.split(), precision_of(setting)
     device = "cuda" if "cuda" in words else "cpu"
     if device == "cuda":
-        torch.backends.cudnn.benchmark = True
-        torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
-        torch.backends.cudnn.allow_tf32 = precision == "tf32"
+        set_precision(precision)
     return SimpleNamespace(
         device=device,
         channels_last=device == "cuda" or bool({"channels_last", "compile"} & set(words)),
@@ -192,7 +198,26 @@ def train(setting, network, weights, images, labels):
         return loss
 
     run = _captured(update, model, optimizer) if options.graph else update
-    return lambda: run().item()
+
+    def step():
+        return run().item()
+
+    def epochs(seconds, least):
+        """The time of a step in each epoch; the host waits at its end, as convlet's does."""
+        times, now = [], time.perf_counter()
+        end = now + seconds
+        while len(times) < least or now < end:
+            start = now
+            for _ in range(BATCHES_OF_EPOCH):
+                run()
+            torch.cuda.synchronize()
+            now = time.perf_counter()
+            times.append(1e3 * (now - start) / BATCHES_OF_EPOCH)
+        return times
+
+    if options.device == "cuda":
+        step.times = epochs
+    return step
 
 
 def infer(setting, network, weights, images):
@@ -201,9 +226,13 @@ def infer(setting, network, weights, images):
     model.eval()
     with torch.inference_mode():
         run = _captured(lambda: forward(x), model) if options.graph else lambda: forward(x)
+    host = x.cpu().pin_memory() if options.device == "cuda" else None
 
     def logits():
+        """On a GPU from images on the host, as convlet's are."""
         with torch.inference_mode():
+            if host is not None:
+                x.copy_(host, non_blocking=True)
             y = run()
             return (y.cpu() if y.is_cuda else y).numpy()
 

@@ -1,31 +1,65 @@
-"""The single ops of torch (oneDNN), both layouts, with and without an allocator that keeps."""
+"""The single ops of torch: of oneDNN, both layouts, with an allocator that keeps; of cuDNN,
+channels_last, with the fastest of its kernels, in CUDA graphs. (No GPU setting has been run yet.)
+"""
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from bench.peers import KEEP
-from bench.peers.torch import versions
+from bench.peers import CALLS_OF_GRAPH, KEEP, batched_times, precision_of
+from bench.peers.torch import set_precision, versions
 
 __all__ = ["SETTINGS", "op", "versions"]
 
-SETTINGS = {"ops": {"nchw keep": KEEP, "channels_last keep": KEEP}}
+_CUDA = ("cuda channels_last", "cuda channels_last tf32", "cuda channels_last bfloat16")
+SETTINGS = {
+    "ops": {"nchw keep": KEEP, "channels_last keep": KEEP} | {setting: {} for setting in _CUDA}
+}
 
 
 def op(setting, case, arrays, dtype=torch.float32):
     """A function that computes the case; its result is convlet's layout seen through a view."""
-    tensors = {name: _arranged(name, array, setting, dtype) for name, array in arrays.items()}
+    words, precision = setting.split(), precision_of(setting)
+    device = "cuda" if "cuda" in words else "cpu"
+    if device == "cuda":
+        set_precision(precision)
+        dtype = torch.bfloat16 if precision == "bfloat16" else dtype
+    layout = torch.channels_last if "channels_last" in words else torch.contiguous_format
+    tensors = {
+        name: _arranged(name, array, layout, dtype).to(device) for name, array in arrays.items()
+    }
     run, shown = _OPS[case.op](case.options, **tensors)
 
     def measured():
         with torch.no_grad():
             return run()
 
-    measured.show = lambda result: shown(result).float().numpy()
+    if device == "cuda":
+        measured.times = _graph_times(measured)
+    measured.show = lambda result: shown(result).float().cpu().numpy()
     return measured
 
 
-def _arranged(name, array, setting, dtype):
+def _graph_times(run):
+    """As convlet's calls are timed on a GPU: by a CUDA graph of many."""
+
+    def times(seconds, least):
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(3):
+                run()
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            for _ in range(CALLS_OF_GRAPH):
+                run()
+        return batched_times(graph.replay, torch.cuda.synchronize, seconds, least)
+
+    return times
+
+
+def _arranged(name, array, layout, dtype):
     tensor = torch.from_numpy(array)
     if not tensor.is_floating_point():
         return tensor
@@ -36,8 +70,6 @@ def _arranged(name, array, setting, dtype):
         tensor = tensor.permute(0, 3, 1, 2)
     if tensor.ndim < 4:
         return tensor
-    last = setting.startswith("channels_last")
-    layout = torch.channels_last if last else torch.contiguous_format
     return tensor.contiguous(memory_format=layout)
 
 
@@ -67,14 +99,14 @@ def _conv2d(options, x, w):
 
 def _conv2d_backward_input(options, dy, w):
     h, width, c = options["input"]
-    x = torch.empty((len(dy), c, h, width), dtype=dy.dtype)
+    x = torch.empty((len(dy), c, h, width), dtype=dy.dtype, device=dy.device)
     x = x.contiguous(memory_format=_layout(dy))
     return lambda: _convolution_backward(dy, x, w, options, [True, False, False])[0], _image
 
 
 def _conv2d_backward_weight(options, dy, x):
     size = [options["window"]] * 2
-    w = torch.empty((dy.shape[1], x.shape[1], *size), dtype=dy.dtype)
+    w = torch.empty((dy.shape[1], x.shape[1], *size), dtype=dy.dtype, device=dy.device)
     w = w.contiguous(memory_format=_layout(dy))
     return lambda: _convolution_backward(dy, x, w, options, [False, True, False])[1], _kernel
 
@@ -102,22 +134,21 @@ def _avg_pool2d(options, x):
 def _avg_pool2d_backward(options, dy):
     window, stride = [options["window"]] * 2, [options["stride"]] * 2
     h, w, c = options["input"]
-    x = torch.empty((len(dy), c, h, w), dtype=dy.dtype).contiguous(memory_format=_layout(dy))
+    x = torch.empty((len(dy), c, h, w), dtype=dy.dtype, device=dy.device)
+    x = x.contiguous(memory_format=_layout(dy))
     backward = torch.ops.aten.avg_pool2d_backward
     return lambda: backward(dy, x, window, stride, [0, 0], False, True, None), _image
 
 
 def _softmax_cross_entropy(options, logits, labels):
     """Loss and gradient as autograd would call them."""
-    count = len(labels)
+    count = torch.tensor(float(len(labels)), dtype=logits.dtype, device=logits.device)
 
     def run():
         logs = torch.log_softmax(logits, 1)
         loss = F.nll_loss(logs, labels)
         one = torch.ones_like(loss)
-        dlogs = torch.ops.aten.nll_loss_backward(
-            one, logs, labels, None, 1, -100, logs.new_tensor(float(count))
-        )
+        dlogs = torch.ops.aten.nll_loss_backward(one, logs, labels, None, 1, -100, count)
         return torch.ops.aten._log_softmax_backward_data(dlogs, logs, 1, logs.dtype)
 
     return run, _as_it_is
@@ -142,7 +173,8 @@ def _batch_norm_backward(options, dy, x, gamma, beta):
 def _optimizer(kind, **settings):
     def make(options, p, g):
         p.grad = g
-        optimizer = kind([p], lr=1e-3, fused=True, **settings)
+        adam_in_a_graph = {"capturable": True} if p.is_cuda and kind is torch.optim.Adam else {}
+        optimizer = kind([p], lr=1e-3, fused=True, **settings, **adam_in_a_graph)
 
         def run():
             optimizer.step()

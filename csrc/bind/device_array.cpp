@@ -246,6 +246,27 @@ void bind_device_array(py::module_& module) {
           py::kw_only(), arg("stream") = py::none(), arg("max_version") = py::none(),
           arg("dl_device") = py::none(), arg("copy") = py::none())
       .def("__dlpack_device__", [](const DeviceArray&) { return std::make_pair(kCuda, 0); });
+  py::class_<Recording>(module, "Recording", "Ops of the device's own stream as one graph.")
+      .def("replay", [](Recording& recording) {
+        ReleasedGil unlocked;
+        recording.replay();
+      });
+  module.def(
+      "record",
+      [](const std::string& device, const py::function& calls) {
+        return device_named("record", device).record("ops", [&] { calls(); });
+      },
+      arg("device"), arg("calls"),
+      "What calls() makes ops do with arrays on the device's own stream, recorded and not run; "
+      "None "
+      "where nothing is recorded");
+  module.def(
+      "wait",
+      [](const std::string& device) {
+        ReleasedGil unlocked;
+        device_named("wait", device).context().wait();
+      },
+      arg("device"), "Returns when the device's own stream is done");
   module.def(
       "own_stream",
       [](const std::string& device) { return device_named("own_stream", device).own_stream(); },

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from convlet import _core
+
 Array = Any  # numpy.ndarray, torch.Tensor, or any other array with DLPack
 
 _DLPACK_CPU, _DLPACK_CUDA = 1, 2  # kDLCPU and kDLCUDA of dlpack.h
@@ -46,6 +48,8 @@ def borrow(op: str, out: Any, **arguments: Any) -> tuple[Any, ...]:
 def _as_numpy(op: str, name: str, value: Any) -> tuple[Any, Give]:
     """The array of one argument, and what makes an array of its library out of a numpy array."""
     if type(value) is np.ndarray or value is None:
+        return value, _itself
+    if isinstance(value, _core.DeviceArray):
         return value, _itself
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{op}: expected {name} to be a plain array, got a masked array")

@@ -25,8 +25,10 @@ def run(options: Namespace) -> None:
     )
     print(f"bfloat16     {_bfloat16()}")
     print(f"threads      {_core.num_threads()} ({_thread_limits()})")
-    _cuda(options.selftest)
+    failed = _cuda(options.selftest)
     print(f"self-check   {_self_check()}")
+    if failed:
+        raise RuntimeError(f"the self-test of CUDA has failed ({'; '.join(failed)})")
 
 
 def _bfloat16() -> str:
@@ -36,14 +38,15 @@ def _bfloat16() -> str:
         return f"no: {reason}"
 
 
-def _cuda(selftest: bool) -> None:
+def _cuda(selftest: bool) -> list[str]:
     """What there is of CUDA, and whether device='cuda' uses it; with `selftest`, what its kernels
-    compute here."""
+    compute here. Returns what that found wrong."""
+    failed: list[str] = []
     try:
         description = _core.device_description("cuda")
     except (ValueError, RuntimeError) as error:
         print(f"CUDA         no: {str(error).partition(': ')[2]}")
-        return
+        return failed
     print(f"CUDA         {description}")
     if selftest:
         failed = devices.verdict(description, again=True)
@@ -53,6 +56,7 @@ def _cuda(selftest: bool) -> None:
     ran = ", ".join(sorted(devices.PROVEN)) or "none yet: only in the emulator"
     print(f"hardware     kernels have run on {ran}")
     print(f"device=cuda  {devices.why_not_cuda() or 'is used'}")
+    return failed
 
 
 def _setting(name: str) -> str:
