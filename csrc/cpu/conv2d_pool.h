@@ -1,7 +1,8 @@
 // conv2d, its activation and max pooling in one (see ops/conv2d_pool.h). Forward, a block of the
-// convolution's results is pooled while it is in the cache. Backward, the gradient of the
-// convolution is made of dy and the choice of each window where it is read: in the copy of a block
-// for the gradient of the input, in packed panels for that of the weights.
+// convolution's results is pooled while it is in the cache, or, of short sums, in registers.
+// Backward, the gradient of the convolution is made of dy and the choice of each window where it is
+// read: in the copy of a block for the gradient of the input, in packed panels for that of the
+// weights.
 namespace convlet::CONVLET_ISA {
 
 // Pools channels [channel, end) of a block whose convolution is in z (images, rows, Q, K).
@@ -35,11 +36,143 @@ inline void pool_block(const Conv2dPoolShape& s, const Block& block, const float
   }
 }
 
+// The maximum of four values and its place, as `choose` of pool2d.h; relu closes windows.
+inline Choice choose_of_four(const V* value, bool relu) {
+  Choice choice = {value[0], zero()};
+  V sum = value[0];
+  CONVLET_UNROLL
+  for (int i = 1; i < 4; ++i) {
+    choice.pixel =
+        select(value[i] > choice.maximum, broadcast(static_cast<float>(i)), choice.pixel);
+    choice.maximum = max(value[i], choice.maximum);
+    sum = sum + value[i];
+  }
+  if (any(is_nan(sum))) {
+    using Two = std::integral_constant<std::int64_t, 2>;
+    float memory[4 * V::width];
+    for (int i = 0; i < 4; ++i) store(memory + i * V::width, value[i]);
+    choice = choose(Grid<Two>{Two(), Two(), 2 * V::width, V::width}, memory, All());
+  }
+  if (!relu) return choice;
+  const Mask open = (choice.maximum > zero()) | is_nan(choice.maximum);
+  return {activate(Activation::relu, choice.maximum),
+          select(open, choice.pixel, broadcast(kClosed))};
+}
+
+// A row of windows of 2x2 pixels, which begin `step` apart, and a panel of output channels.
+struct PooledRow {
+  std::int64_t windows, step;  // windows lie `step` apart
+  std::int64_t right, below;   // from a pixel to its neighbours
+  const std::int64_t* terms;   // offsets of a sum's terms from its pixel
+  std::int64_t count;          // of terms
+  const float* bias;           // null is zero
+  bool relu;
+  std::int64_t K;  // from a result to the next
+};
+template <class Product, int kVectors>
+__attribute__((noinline)) void pooled_row(const PooledRow& r, const float* a, const float* b,
+                                          int columns, float* y, std::uint8_t* choices) {
+  V start[kVectors];
+  for (int j = 0; j < kVectors; ++j) {
+    const int lanes = columns - j * V::width;
+    start[j] = !r.bias            ? zero()
+               : lanes < V::width ? load_first(r.bias + j * V::width, lanes)
+                                  : load(r.bias + j * V::width);
+  }
+  for (std::int64_t w = 0; w < r.windows; ++w, a += r.step, y += r.K) {
+    V sum[kVectors][4];
+    CONVLET_UNROLL
+    for (int j = 0; j < kVectors; ++j) {
+      CONVLET_UNROLL
+      for (int i = 0; i < 4; ++i) sum[j][i] = start[j];
+    }
+    const float* row = b;
+    for (std::int64_t t = 0; t < r.count; ++t, row += kVectors * V::width) {
+      const float* p = a + r.terms[t];
+      const V value[] = {broadcast(p[0]), broadcast(p[r.right]), broadcast(p[r.below]),
+                         broadcast(p[r.below + r.right])};
+      CONVLET_UNROLL
+      for (int j = 0; j < kVectors; ++j) {
+        const V v = load(row + j * V::width);
+        CONVLET_UNROLL
+        for (int i = 0; i < 4; ++i) sum[j][i] = Product::multiply_add(value[i], v, sum[j][i]);
+      }
+    }
+    auto finish = [&](const V* four, int at, auto lanes) {
+      const Choice choice = choose_of_four(four, r.relu);
+      store(y + at, choice.maximum, lanes);
+      if (choices) store_as_bytes(choices + w * r.K + at, choice.pixel, lanes);
+    };
+    CONVLET_UNROLL
+    for (int j = 0; j < kVectors; ++j) {
+      const int at = j * V::width;
+      if (columns - at >= V::width)
+        finish(sum[j], at, All());
+      else
+        finish(sum[j], at, First{columns - at});
+    }
+  }
+}
+
+// Whether the windows are 2x2, all pixels have the same taps, and these are so few that a pixel's
+// sum never leaves the registers.
+inline bool pools_in_registers(const Conv2dPoolShape& s, const Correlation& k) {
+  return s.pool.R == 2 && s.pool.S == 2 && !k.depthwise && k.region_count == 1 &&
+         s.conv.R * s.conv.S * k.terms <= kStretch;
+}
+
+template <class Product>
+inline void pool_in_registers(Context& context, const Conv2dPoolShape& s, const Correlation& k,
+                              const float* x, const float* packed, const float* bias,
+                              Activation activation, float* y, std::uint8_t* choice) {
+  const Windows& w = k.windows;
+  std::int64_t terms[kStretch], count = 0;
+  for (std::int64_t i = 0; i < k.regions[0].run_count; ++i)
+    for (std::int64_t t = 0; t < k.regions[0].runs[i].count; ++t)
+      terms[count++] = k.regions[0].runs[i].offset + t * k.regions[0].runs[i].stride;
+  parallel_for(context, k.blocks.count * k.panel_chunks, 1,
+               [&](std::int64_t begin, std::int64_t end, int worker) {
+                 for (std::int64_t item = begin; item < end; ++item) {
+                   const std::int64_t chunk = item % k.panel_chunks, panels = k.panels.count();
+                   const Block block = block_at(w, k.blocks, item / k.panel_chunks);
+                   const float* images =
+                       images_of<Product>(k, block, x, k.copies + worker * k.copy_floats);
+                   const std::int64_t rows = block.rows / s.pool.R;
+                   for (std::int64_t panel = panels * chunk / k.panel_chunks;
+                        panel < panels * (chunk + 1) / k.panel_chunks; ++panel) {
+                     const std::int64_t channel = panel * kPanel;
+                     const PooledRow row = {s.pool.Q,
+                                            2 * w.step_w * k.pitch.pixel,
+                                            w.step_w * k.pitch.pixel,
+                                            w.step_h * k.pitch.row,
+                                            terms,
+                                            count,
+                                            bias ? bias + channel : nullptr,
+                                            activation == Activation::relu,
+                                            s.conv.K};
+                     for (std::int64_t i = 0; i < block.images * rows; ++i) {
+                       const float* a = images + k.pitch.window(w, i / rows, 2 * (i % rows), 0);
+                       const std::int64_t line =
+                           (block.image + i / rows) * s.pool.P + block.row / s.pool.R + i % rows;
+                       const std::int64_t at = line * s.pool.Q * s.conv.K + channel;
+                       with_vectors(k.panels.columns_of(panel), [&](auto vectors) {
+                         pooled_row<Product, vectors>(
+                             row, a, packed + k.panels.offset_of(panel, count),
+                             k.panels.columns_of(panel), y + at, choice ? choice + at : nullptr);
+                       });
+                     }
+                   }
+                 }
+               });
+}
+
 // From packed weights.
 template <class Product>
 inline void convolve_and_pool(Context& context, const Conv2dPoolShape& s, const Correlation& k,
                               const float* x, const float* packed, const float* bias,
                               Activation activation, float* y, std::uint8_t* choice) {
+  if (pools_in_registers(s, k))
+    return pool_in_registers<Product>(context, s, k, x, packed, bias, activation, y, choice);
   for_each_region(
       context, k, nullptr,
       [&](const Block& block, float* copy) { return images_of<Product>(k, block, x, copy); },

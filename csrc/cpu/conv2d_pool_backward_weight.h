@@ -21,7 +21,11 @@ struct PickedWeights {
   Windows windows;  // of the convolution
   Blocks blocks;    // of whole windows of the pooling
   Pitch pitch;      // of the images, or of their padded copy
-  Pitch quads;      // of the quads, in floats
+  // Quads lie in planes of a few channels, so that all taps of a plane find its block in the
+  // first-level cache: of four channels, or of all where there are not more.
+  std::int64_t plane_channels, planes;
+  Pitch quads;  // within a plane, in floats
+  std::int64_t plane_floats;
   bool copied;
   std::int64_t copy_floats, quad_floats, block_windows;  // per worker
   Panels panels;
@@ -74,9 +78,13 @@ inline PickedWeights make_picked_weights(const Conv2dPoolShape& shape, int threa
   g.copied = g.windows.padded();
   g.pitch = g.copied ? copy_pitch(g.windows, g.blocks, s.C) : source_pitch(g.windows);
   g.copy_floats = g.copied ? g.blocks.images * g.pitch.image : 0;
-  const std::int64_t line = 4 * s.C * (g.windows.span_w() - s.stride_w);
-  g.quads = {4 * s.C, line, line * (g.windows.span_h(g.blocks.rows) - s.stride_h)};
-  g.quad_floats = g.blocks.images * g.quads.image + 4 * V::width;  // whole vectors are stored
+  g.plane_channels = smaller(4, s.C);
+  const std::int64_t line = 4 * g.plane_channels * (g.windows.span_w() - s.stride_w);
+  g.quads = {4 * g.plane_channels, line, line * (g.windows.span_h(g.blocks.rows) - s.stride_h)};
+  g.plane_floats = g.blocks.images * g.quads.image;
+  // Whole vectors are stored: some more planes, or the end of the last line.
+  g.planes = s.C > 4 ? ceil_div(s.C, V::width) * ceil_div(V::width, 4) : 1;
+  g.quad_floats = g.planes * g.plane_floats + 4 * V::width;
   g.block_windows = g.blocks.images * (g.blocks.rows / shape.pool.R) * shape.pool.Q;
 
   const std::int64_t panel_floats = kPickedWindows * kPanel * threads;
@@ -90,13 +98,16 @@ inline PickedWeights make_picked_weights(const Conv2dPoolShape& shape, int threa
   g.picks = workspace.take<std::int32_t>(panel_floats);
   g.bytes = workspace.bytes();
 
-  if (memory)
-    for (std::int64_t row = 0; row < g.row_count; ++row) {
-      const std::int64_t tap = row / s.C;
-      g.rows[row] = {tap / s.S * s.dilation_h * g.quads.row +
-                         tap % s.S * s.dilation_w * g.quads.pixel + 4 * (row % s.C),
-                     row * s.K};
-    }
+  if (memory) {
+    Row* row = g.rows;
+    for (std::int64_t first = 0; first < s.C; first += g.plane_channels)
+      for (std::int64_t tap = 0; tap < s.R * s.S; ++tap)
+        for (std::int64_t c = first; c < smaller(s.C, first + g.plane_channels); ++c, ++row)
+          *row = {first / g.plane_channels * g.plane_floats +
+                      tap / s.S * s.dilation_h * g.quads.row +
+                      tap % s.S * s.dilation_w * g.quads.pixel + 4 * (c - first),
+                  (tap * s.C + c) * s.K};
+  }
   return g;
 }
 
@@ -196,16 +207,25 @@ inline const float* images_of(const PickedWeights& g, const Block& block, const 
 // The quads of a block, from its first window on.
 inline void make_quads(const PickedWeights& g, const Block& block, const float* x, float* quads) {
   const Windows& w = g.windows;
-  const std::int64_t right = w.step_w * w.channels, below = w.step_h * g.pitch.row;
+  const std::int64_t C = w.channels, pixels = w.span_w() - w.step_w;
+  const std::int64_t right = w.step_w * C, below = w.step_h * g.pitch.row;
   for (std::int64_t n = 0; n < block.images; ++n)
     for (std::int64_t i = 0; i < w.span_h(block.rows) - w.step_h; ++i) {
-      const float* from = x + n * g.pitch.image + i * g.pitch.row;
+      const float* line = x + n * g.pitch.image + i * g.pitch.row;
       float* to = quads + n * g.quads.image + i * g.quads.row;
-      for_vectors(0, g.quads.row / 4, [=](std::int64_t j, auto lanes) {
-        const float* at = from + j;
-        store_quads(to + 4 * j, load(at, lanes), load(at + right, lanes), load(at + below, lanes),
-                    load(at + below + right, lanes));
-      });
+      auto put = [&](const float* from, float* first, std::int64_t stride, auto lanes) {
+        store_quads(first, stride, load(from, lanes), load(from + right, lanes),
+                    load(from + below, lanes), load(from + below + right, lanes));
+      };
+      if (g.planes == 1)
+        for_vectors(0, pixels * C,
+                    [&](std::int64_t j, auto lanes) { put(line + j, to + 4 * j, 16, lanes); });
+      else
+        for (std::int64_t j = 0; j < pixels; ++j)
+          for_vectors(0, C, [&](std::int64_t c, auto lanes) {
+            put(line + j * C + c, to + c / 4 * g.plane_floats + j * g.quads.pixel, g.plane_floats,
+                lanes);
+          });
     }
 }
 

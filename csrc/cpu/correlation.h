@@ -239,7 +239,9 @@ inline Correlation make_correlation(const Conv2dShape& s, bool forward, int thre
   k.block_results = k.pool_rows > 0 ? k.block_pixels * k.result_channels : 0;
 
   const bool spread = k.depthwise && k.multiplier > 1;
-  k.trimmed = !spread && worth_trimming(k.h, k.w, k.windows, results);
+  // The pooling of short sums wants all pixels to have the same taps.
+  const bool short_sums = k.pool_rows > 0 && s.R * s.S * k.terms <= kStretch;
+  k.trimmed = !spread && !short_sums && worth_trimming(k.h, k.w, k.windows, results);
   const bool pooled_source = !forward && pool_rows > 0;
   k.copied = Product::converts || spread || pooled_source || (k.windows.padded() && !k.trimmed);
   k.pitch = source_pitch(k.windows);

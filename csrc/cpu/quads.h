@@ -25,13 +25,14 @@ inline V broadcast_quad(const float* p) {
 inline V pick(V quad, Picks picks) {
   return {_mm512_permutevar_ps(quad.v, picks.v)};
 }
-// to[4 * i ...] = a[i], b[i], c[i], d[i] for all lanes i.
-inline void store_quads(float* to, V a, V b, V c, V d) {
+// The quads a[i], b[i], c[i], d[i] of all lanes i: four of them at `to`, the next four `stride`
+// later.
+inline void store_quads(float* to, std::int64_t stride, V a, V b, V c, V d) {
   const __m512d ab_low = _mm512_castps_pd(_mm512_unpacklo_ps(a.v, b.v)),
                 ab_high = _mm512_castps_pd(_mm512_unpackhi_ps(a.v, b.v)),
                 cd_low = _mm512_castps_pd(_mm512_unpacklo_ps(c.v, d.v)),
                 cd_high = _mm512_castps_pd(_mm512_unpackhi_ps(c.v, d.v));
-  // Quads i, i + 4, i + 8 and i + 12 are in vector i.
+  // Vector i has the quads i, i + 4, i + 8 and i + 12.
   const __m512 quad[] = {_mm512_castpd_ps(_mm512_unpacklo_pd(ab_low, cd_low)),
                          _mm512_castpd_ps(_mm512_unpackhi_pd(ab_low, cd_low)),
                          _mm512_castpd_ps(_mm512_unpacklo_pd(ab_high, cd_high)),
@@ -41,9 +42,9 @@ inline void store_quads(float* to, V a, V b, V c, V d) {
   const __m512 odd[] = {_mm512_shuffle_f32x4(quad[0], quad[1], 0xdd),
                         _mm512_shuffle_f32x4(quad[2], quad[3], 0xdd)};
   _mm512_storeu_ps(to, _mm512_shuffle_f32x4(even[0], even[1], 0x88));
-  _mm512_storeu_ps(to + 16, _mm512_shuffle_f32x4(odd[0], odd[1], 0x88));
-  _mm512_storeu_ps(to + 32, _mm512_shuffle_f32x4(even[0], even[1], 0xdd));
-  _mm512_storeu_ps(to + 48, _mm512_shuffle_f32x4(odd[0], odd[1], 0xdd));
+  _mm512_storeu_ps(to + stride, _mm512_shuffle_f32x4(odd[0], odd[1], 0x88));
+  _mm512_storeu_ps(to + 2 * stride, _mm512_shuffle_f32x4(even[0], even[1], 0xdd));
+  _mm512_storeu_ps(to + 3 * stride, _mm512_shuffle_f32x4(odd[0], odd[1], 0xdd));
 }
 
 #elif CONVLET_ISA_LEVEL == 1
@@ -68,21 +69,22 @@ inline V broadcast_quad(const float* p) {
 inline V pick(V quad, Picks picks) {
   return {_mm256_permutevar_ps(quad.v, picks.v)};
 }
-// to[4 * i ...] = a[i], b[i], c[i], d[i] for all lanes i.
-inline void store_quads(float* to, V a, V b, V c, V d) {
+// The quads a[i], b[i], c[i], d[i] of all lanes i: four of them at `to`, the next four `stride`
+// later.
+inline void store_quads(float* to, std::int64_t stride, V a, V b, V c, V d) {
   const __m256d ab_low = _mm256_castps_pd(_mm256_unpacklo_ps(a.v, b.v)),
                 ab_high = _mm256_castps_pd(_mm256_unpackhi_ps(a.v, b.v)),
                 cd_low = _mm256_castps_pd(_mm256_unpacklo_ps(c.v, d.v)),
                 cd_high = _mm256_castps_pd(_mm256_unpackhi_ps(c.v, d.v));
-  // Quads i and i + 4 are in vector i.
+  // Vector i has the quads i and i + 4.
   const __m256 quad[] = {_mm256_castpd_ps(_mm256_unpacklo_pd(ab_low, cd_low)),
                          _mm256_castpd_ps(_mm256_unpackhi_pd(ab_low, cd_low)),
                          _mm256_castpd_ps(_mm256_unpacklo_pd(ab_high, cd_high)),
                          _mm256_castpd_ps(_mm256_unpackhi_pd(ab_high, cd_high))};
   _mm256_storeu_ps(to, _mm256_permute2f128_ps(quad[0], quad[1], 0x20));
   _mm256_storeu_ps(to + 8, _mm256_permute2f128_ps(quad[2], quad[3], 0x20));
-  _mm256_storeu_ps(to + 16, _mm256_permute2f128_ps(quad[0], quad[1], 0x31));
-  _mm256_storeu_ps(to + 24, _mm256_permute2f128_ps(quad[2], quad[3], 0x31));
+  _mm256_storeu_ps(to + stride, _mm256_permute2f128_ps(quad[0], quad[1], 0x31));
+  _mm256_storeu_ps(to + stride + 8, _mm256_permute2f128_ps(quad[2], quad[3], 0x31));
 }
 
 #elif defined(CONVLET_NEON)
@@ -107,8 +109,9 @@ inline V pick(V quad, Picks picks) {
   return {vreinterpretq_f32_u8(
       vqtbl1q_u8(vreinterpretq_u8_f32(quad.v), vreinterpretq_u8_u32(picks.v)))};
 }
-// to[4 * i ...] = a[i], b[i], c[i], d[i] for all lanes i.
-inline void store_quads(float* to, V a, V b, V c, V d) {
+// The quads a[i], b[i], c[i], d[i] of all lanes i: four of them at `to`, the next four `stride`
+// later.
+inline void store_quads(float* to, std::int64_t, V a, V b, V c, V d) {
   const float32x4x4_t quads = {{a.v, b.v, c.v, d.v}};
   vst4q_f32(to, quads);
 }
@@ -138,8 +141,9 @@ inline V pick(V quad, Picks picks) {
   store(from, quad);
   return {V::Native{from[picks.v[0]], from[picks.v[1]], from[picks.v[2]], from[picks.v[3]]}};
 }
-// to[4 * i ...] = a[i], b[i], c[i], d[i] for all lanes i.
-inline void store_quads(float* to, V a, V b, V c, V d) {
+// The quads a[i], b[i], c[i], d[i] of all lanes i: four of them at `to`, the next four `stride`
+// later.
+inline void store_quads(float* to, std::int64_t, V a, V b, V c, V d) {
   for (int i = 0; i < 4; ++i, to += 4) store(to, {V::Native{a.v[i], b.v[i], c.v[i], d.v[i]}});
 }
 
