@@ -43,6 +43,7 @@ FILES = (
     "recurrent",
     "reduce",
     "reduction",
+    "resident",
     "rows",
     "selftest",
     "separable",

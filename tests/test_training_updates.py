@@ -106,13 +106,13 @@ def test_epochs_have_their_own_order_while_gradients_gather():
     x, y = floats(12, 4), floats(12, 4)
     model = dense(optimizers.SGD(0.1, gradient_accumulation_steps=100))
     orders = []
-    original = model._engine().run
+    original = model._engine().start
 
-    def spy(mode, inputs, targets, weights, rows, *rest):
-        orders.append(tuple(rows))
-        return original(mode, inputs, targets, weights, rows, *rest)
+    def spy(mode, batch, *rest):
+        orders.append(tuple(batch.rows))
+        return original(mode, batch, *rest)
 
-    model._engine().run = spy
+    model._engine().start = spy
     model.fit(x, y, epochs=2, batch_size=6, verbose=0)
     assert orders[:2] != orders[2:]
 

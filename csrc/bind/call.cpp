@@ -131,7 +131,10 @@ std::shared_ptr<void> Call::visible_memory(std::size_t bytes) {
 std::shared_ptr<void> Call::staged(const void* host, std::size_t bytes) {
   if (device_->sees(host)) return nullptr;
   std::shared_ptr<void> memory = visible_memory(bytes);
-  if (memory) device_->write(memory.get(), host, bytes);
+  if (memory) {
+    device_->write(memory.get(), host, bytes);
+    device_->context().wait();  // checks on the host read it too
+  }
   return memory;
 }
 

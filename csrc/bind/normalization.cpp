@@ -72,8 +72,8 @@ void normalize_by_own(Call& op, const BatchNormShape& shape, BatchNormInputs inp
                workspace.take<char>(static_cast<std::int64_t>(kernels.batch_norm_workspace(shape)));
            kernels.batch_norm(context, shape, inputs, y, space);
            if (!mean || shape.N == 0) return;
-           kernels.moving_average(context, shape.C, momentum, of_x.mean, mean);
-           kernels.moving_average(context, shape.C, momentum, of_x.variance, variance);
+           kernels.moving_average(context, shape.C, momentum, nullptr, of_x.mean, mean);
+           kernels.moving_average(context, shape.C, momentum, nullptr, of_x.variance, variance);
          });
 }
 

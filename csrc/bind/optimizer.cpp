@@ -61,7 +61,7 @@ void optimizer_update(const py::dict& values, double learning_rate, std::int64_t
   const OptimizerStep* step = op.upload(&numbers, 1);
   std::int64_t n = shape.elements();
   op.run([&](const Kernels& kernels, Context& context) {
-    kernels.optimizer(context, n, rule.optimizer, step, p.data, g.f32(), state.data());
+    kernels.optimizer(context, n, rule.optimizer, step, nullptr, p.data, g.f32(), state.data());
   });
 }
 

@@ -55,6 +55,28 @@ class Recording {
   virtual void replay() = 0;
 };
 
+// Values on their way to the host, which goes on and takes them later.
+class Readback {
+ public:
+  virtual ~Readback() = default;
+  // Copies in the order of the kernels' runs.
+  virtual void send(const void* memory, std::size_t bytes) = 0;
+  // The oldest that was sent and not yet taken; waits for it. Also where an error in a kernel
+  // before it comes out.
+  virtual void take(void* host) = 0;
+};
+
+// Values on their way to a device whose kernels run meanwhile: while they read what was sent last,
+// the host fills and sends the next.
+class Upload {
+ public:
+  virtual ~Upload() = default;
+  // Host memory to fill.
+  virtual char* fill(std::size_t bytes) = 0;
+  // Sends it: where kernels find it that are called from now on and before the next fill().
+  virtual const char* send() = 0;
+};
+
 class Device {
  public:
   virtual ~Device() = default;
@@ -68,6 +90,8 @@ class Device {
   // Whether kernels may be given pointers into the host's memory.
   virtual bool sees_host_memory() const = 0;
 
+  // Bytes that could be allocated; 0 where that is not known.
+  virtual std::size_t free_memory() const { return 0; }
   // 64-byte aligned memory of this device, not initialised; Error when there is not enough.
   virtual void* allocate(std::size_t bytes) = 0;
   virtual void release(void* memory, std::size_t bytes) noexcept = 0;
@@ -79,6 +103,10 @@ class Device {
   virtual void write(void* memory, const void* host, std::size_t bytes) = 0;
   virtual void read(const void* memory, void* host, std::size_t bytes) = 0;
   virtual void clear(void* memory, std::size_t bytes) = 0;
+  // As it is here, for a device whose kernels are done when their call returns.
+  virtual std::unique_ptr<Readback> readback();
+  // Null where kernels see the host's memory.
+  virtual std::unique_ptr<Upload> upload() { return nullptr; }
 
   // What calls() launches in context(), recorded and not run; null where this device does not
   // record. calls() may launch and clear, nothing else. `name` is for people who look at it.

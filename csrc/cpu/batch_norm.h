@@ -276,8 +276,9 @@ inline void fold_batch_norm(Context& context, const BatchNormShape& s, const Bat
   });
 }
 
-inline void moving_average(Context& context, std::int64_t n, double momentum, const float* x,
-                           float* average) {
+inline void moving_average(Context& context, std::int64_t n, double momentum, Halt halt,
+                           const float* x, float* average) {
+  if (halt && *halt) return;
   const V old = broadcast(static_cast<float>(momentum));
   const V fresh = broadcast(static_cast<float>(1.0 - momentum));
   transform(context, n, average, x, average, [=](V a, V b) { return a * old + b * fresh; });

@@ -69,6 +69,18 @@ inline void clip_by_norm(Context& context, std::int64_t n, float limit, const do
   transform(context, n, g, g, [=](V a) { return a * broadcast(static_cast<float>(factor)); });
 }
 
+inline void step_results(Context&, const ResultCounts& s, const float* weights,
+                         const double* values, double* results, std::int32_t* halt) {
+  constexpr int kEach = 1 + kReductionParts;
+  double total = 0.0;
+  for (std::int64_t i = 0; i < s.losses; ++i) total += weights[i] * values[i * kEach];
+  for (std::int64_t i = 0; i < s.penalties; ++i)
+    total += values[(s.losses + s.metrics + i) * kEach];
+  results[0] = total;
+  for (std::int64_t i = 0; i < s.losses + s.metrics; ++i) results[1 + i] = values[i * kEach];
+  if (halt && !(std::fabs(total) < __builtin_inf())) *halt = 1;
+}
+
 inline void first_non_finite(Context& context, std::int64_t n, const float* x, std::int64_t* out) {
   std::int64_t first[kReductionParts];
   for_parts(context, n, [&](std::int64_t part) {

@@ -1,5 +1,5 @@
 // Kernels that move rows about or judge them: columns in and out of a wider matrix, zero padding
-// and cropping of images, the input of a step, and the accuracy of predictions.
+// and cropping of images, the batch of a step, and the accuracy of predictions.
 namespace convlet::CONVLET_ISA {
 
 inline void copy_to_columns(Context& context, std::int64_t rows, std::int64_t count, const float* x,
@@ -49,38 +49,65 @@ inline void crop2d(Context& context, const Shape& x, std::int64_t top, std::int6
   });
 }
 
-// y = x as float32; the compiler turns the loop into vectors.
-template <class T>
-inline void convert(const T* x, std::int64_t n, float* y) {
-  for (std::int64_t i = 0; i < n; ++i) y[i] = static_cast<float>(x[i]);
+// y = x in another type; the compiler turns the loop into vectors.
+template <class T, class Y>
+inline void convert(const T* x, std::int64_t n, Y* y) {
+  for (std::int64_t i = 0; i < n; ++i) y[i] = static_cast<Y>(x[i]);
 }
 inline void convert(const float* x, std::int64_t n, float* y) {
   copy(y, x, n);
 }
 
-template <class T>
-inline void gather(Context& context, std::int64_t rows, std::int64_t count, const T* x,
-                   const std::int64_t* indices, float* y) {
+template <class T, class Y>
+inline void gather(Context& context, std::int64_t rows, std::int64_t count, const void* x,
+                   const BatchRows& from, Y* y) {
+  if (from.halted()) return;
   parallel_for(context, rows, grain_of(count), [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t i = begin; i < end; ++i)
-      convert(x + (indices ? indices[i] : i) * count, count, y + i * count);
+      convert(static_cast<const T*>(x) + from.row(i) * count, count, y + i * count);
   });
 }
 
 inline void gather_rows(Context& context, std::int64_t rows, std::int64_t count, const void* x,
-                        DType dtype, const std::int64_t* indices, float* y) {
+                        DType dtype, const BatchRows& from, float* y) {
   switch (dtype) {
     case DType::float32:
-      return gather(context, rows, count, static_cast<const float*>(x), indices, y);
+      return gather<float>(context, rows, count, x, from, y);
     case DType::float64:
-      return gather(context, rows, count, static_cast<const double*>(x), indices, y);
+      return gather<double>(context, rows, count, x, from, y);
     case DType::uint8:
-      return gather(context, rows, count, static_cast<const std::uint8_t*>(x), indices, y);
+      return gather<std::uint8_t>(context, rows, count, x, from, y);
     case DType::int32:
-      return gather(context, rows, count, static_cast<const std::int32_t*>(x), indices, y);
+      return gather<std::int32_t>(context, rows, count, x, from, y);
     case DType::int64:
-      return gather(context, rows, count, static_cast<const std::int64_t*>(x), indices, y);
+      return gather<std::int64_t>(context, rows, count, x, from, y);
   }
+}
+
+inline void gather_labels(Context& context, std::int64_t rows, std::int64_t count, const void* x,
+                          DType dtype, const BatchRows& from, std::int32_t* y) {
+  switch (dtype) {
+    case DType::uint8:
+      return gather<std::uint8_t>(context, rows, count, x, from, y);
+    case DType::int32:
+      return gather<std::int32_t>(context, rows, count, x, from, y);
+    case DType::int64:
+      return gather<std::int64_t>(context, rows, count, x, from, y);
+    default:
+      break;  // labels are integers
+  }
+}
+
+inline void gather_scale(Context& context, std::int64_t rows, std::int64_t count,
+                         const float* weights, double share, const BatchRows& from, float* y) {
+  if (from.halted()) return;
+  parallel_for(context, rows, grain_of(count), [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      const float scale =
+          static_cast<float>(weights ? static_cast<double>(weights[from.row(i)]) * share : share);
+      for (std::int64_t j = 0; j < count; ++j) y[i * count + j] = scale;
+    }
+  });
 }
 
 // The position of the first largest value, or -1 when one is NaN.

@@ -9,6 +9,7 @@
 #include "cuda/stream.h"
 #include "cuda/table.h"
 #include "cuda/tensor_map.h"
+#include "cuda/transfer.h"
 
 namespace convlet::cuda {
 namespace {
@@ -69,6 +70,12 @@ class CudaDevice final : public Device {
     return capture(context_.stream(), name, calls);
   }
 
+  std::size_t free_memory() const override {
+    std::size_t free = 0, total = 0;
+    check(cudaMemGetInfo(&free, &total), "free memory");
+    return free;
+  }
+
   void* allocate(std::size_t bytes) override {
     void* memory = nullptr;
     if (cudaMalloc(&memory, bytes) == cudaSuccess) return memory;
@@ -91,6 +98,9 @@ class CudaDevice final : public Device {
 
   void write(void* memory, const void* host, std::size_t bytes) override {
     if (bytes == 0) return;
+    if (bytes <= kMostArgumentBytes && bytes % 4 == 0 &&
+        reinterpret_cast<std::uintptr_t>(memory) % 4 == 0)
+      return write_argument(context_, memory, host, bytes);
     check(cudaMemcpyAsync(memory, host, bytes, cudaMemcpyHostToDevice, context_.stream()), "write");
   }
 
@@ -105,6 +115,9 @@ class CudaDevice final : public Device {
   void clear(void* memory, std::size_t bytes) override {
     if (bytes) check(cudaMemsetAsync(memory, 0, bytes, context_.stream()), "clear");
   }
+
+  std::unique_ptr<Readback> readback() override { return cuda::readback(context_); }
+  std::unique_ptr<Upload> upload() override { return cuda::upload(context_); }
 
  private:
   cudaDeviceProp properties_;

@@ -101,6 +101,21 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
+__global__ void __launch_bounds__(32)
+    step_results_kernel(ResultCounts s, const float* weights, const double* values, double* results,
+                        std::int32_t* halt) {
+  constexpr int kEach = 1 + kReductionParts;
+  for (std::int64_t i = threadIdx.x; i < s.losses + s.metrics; i += 32)
+    results[1 + i] = values[i * kEach];
+  if (threadIdx.x > 0) return;
+  double total = 0.0;
+  for (std::int64_t i = 0; i < s.losses; ++i) total += weights[i] * values[i * kEach];
+  for (std::int64_t i = 0; i < s.penalties; ++i)
+    total += values[(s.losses + s.metrics + i) * kEach];
+  results[0] = total;
+  if (halt && !(fabs(total) < INFINITY)) *halt = 1;
+}
+
 }  // namespace
 
 void sum(Context& context, std::int64_t n, const float* x, double* out) {
@@ -129,6 +144,11 @@ void clip_by_norm(Context& context, std::int64_t n, float limit, const double* s
 void first_non_finite(Context& context, std::int64_t n, const float* x, std::int64_t* out) {
   launch(context, set_kernel, 1, 32, 0, out, std::int64_t{-1});
   launch_items(context, first_non_finite_kernel, quads_of(n), n, x, aligned_16(x), out);
+}
+
+void step_results(Context& context, const ResultCounts& s, const float* weights,
+                  const double* values, double* results, std::int32_t* halt) {
+  launch(context, step_results_kernel, 1, 32, 0, s, weights, values, results, halt);
 }
 
 }  // namespace convlet::cuda

@@ -1,5 +1,5 @@
 // Kernels that move rows about or judge them: columns in and out of a wider matrix, zero padding
-// and cropping of images, the input of a step, and the accuracy of predictions.
+// and cropping of images, the batch of a step, and the accuracy of predictions.
 #include "cuda/team.cuh"
 
 namespace convlet::cuda {
@@ -86,12 +86,13 @@ struct alignas(4 * sizeof(T) < 16 ? 4 * sizeof(T) : 16) Four {
 // An item is a quad of a row of y.
 template <class T>
 __global__ void __launch_bounds__(kThreads)
-    gather_kernel(std::int64_t items, std::int64_t count, const T* x, const std::int64_t* indices,
-                  float* y, bool wide) {
+    gather_kernel(std::int64_t items, std::int64_t count, const T* x, BatchRows batch, float* y,
+                  bool wide) {
+  if (batch.halted()) return;
   for (std::int64_t item = first_item(); item < items; item += all_threads()) {
     std::int64_t row = item;
     const std::int64_t at = 4 * take_coordinate(row, (count + 3) / 4), left = count - at;
-    const T* from = x + (indices ? indices[row] : row) * count + at;
+    const T* from = x + batch.row(row) * count + at;
     Quad q = quad_of(0.0f);
     if (wide) {
       const Four<T> four = *reinterpret_cast<const Four<T>*>(from);
@@ -106,10 +107,40 @@ __global__ void __launch_bounds__(kThreads)
 
 template <class T>
 void gather(Context& context, std::int64_t rows, std::int64_t count, const void* x,
-            const std::int64_t* indices, float* y) {
+            const BatchRows& batch, float* y) {
   const bool aligned = reinterpret_cast<std::uintptr_t>(x) % alignof(Four<T>) == 0;
   launch_items(context, gather_kernel<T>, rows * quads_of(count), count, static_cast<const T*>(x),
-               indices, y, aligned && wide_rows(count, y));
+               batch, y, aligned && wide_rows(count, y));
+}
+
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    gather_labels_kernel(std::int64_t items, std::int64_t count, const T* x, BatchRows batch,
+                         std::int32_t* y) {
+  if (batch.halted()) return;
+  for (std::int64_t item = first_item(); item < items; item += all_threads()) {
+    std::int64_t row = item;
+    const std::int64_t at = take_coordinate(row, count);
+    y[item] = static_cast<std::int32_t>(x[batch.row(row) * count + at]);
+  }
+}
+
+template <class T>
+void gather_integers(Context& context, std::int64_t rows, std::int64_t count, const void* x,
+                     const BatchRows& batch, std::int32_t* y) {
+  launch_items(context, gather_labels_kernel<T>, rows * count, count, static_cast<const T*>(x),
+               batch, y);
+}
+
+__global__ void __launch_bounds__(kThreads)
+    gather_scale_kernel(std::int64_t items, std::int64_t count, const float* weights, double share,
+                        BatchRows batch, float* y) {
+  if (batch.halted()) return;
+  for (std::int64_t item = first_item(); item < items; item += all_threads()) {
+    const std::int64_t row = scalar::quotient(item, count);
+    y[item] =
+        static_cast<float>(weights ? static_cast<double>(weights[batch.row(row)]) * share : share);
+  }
 }
 
 // The position of the first largest value, or -1 when one is NaN.
@@ -197,19 +228,38 @@ void crop2d(Context& context, const Shape& x, std::int64_t top, std::int64_t bot
 }
 
 void gather_rows(Context& context, std::int64_t rows, std::int64_t count, const void* x,
-                 DType dtype, const std::int64_t* indices, float* y) {
+                 DType dtype, const BatchRows& batch, float* y) {
   switch (dtype) {
     case DType::float32:
-      return gather<float>(context, rows, count, x, indices, y);
+      return gather<float>(context, rows, count, x, batch, y);
     case DType::float64:
-      return gather<double>(context, rows, count, x, indices, y);
+      return gather<double>(context, rows, count, x, batch, y);
     case DType::uint8:
-      return gather<std::uint8_t>(context, rows, count, x, indices, y);
+      return gather<std::uint8_t>(context, rows, count, x, batch, y);
     case DType::int32:
-      return gather<std::int32_t>(context, rows, count, x, indices, y);
+      return gather<std::int32_t>(context, rows, count, x, batch, y);
     case DType::int64:
-      return gather<std::int64_t>(context, rows, count, x, indices, y);
+      return gather<std::int64_t>(context, rows, count, x, batch, y);
   }
+}
+
+void gather_labels(Context& context, std::int64_t rows, std::int64_t count, const void* x,
+                   DType dtype, const BatchRows& batch, std::int32_t* y) {
+  switch (dtype) {
+    case DType::uint8:
+      return gather_integers<std::uint8_t>(context, rows, count, x, batch, y);
+    case DType::int32:
+      return gather_integers<std::int32_t>(context, rows, count, x, batch, y);
+    case DType::int64:
+      return gather_integers<std::int64_t>(context, rows, count, x, batch, y);
+    default:
+      break;  // labels are integers
+  }
+}
+
+void gather_scale(Context& context, std::int64_t rows, std::int64_t count, const float* weights,
+                  double share, const BatchRows& batch, float* y) {
+  launch_items(context, gather_scale_kernel, rows * count, count, weights, share, batch, y);
 }
 
 void accuracy(Context& context, const RowsShape& s, AccuracyKind kind, const float* prediction,

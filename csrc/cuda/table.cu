@@ -43,6 +43,8 @@ namespace convlet::cuda {
   KERNEL(layer_norm_backward)           \
   KERNEL(optimizer)                     \
   KERNEL(weight_average)                \
+  KERNEL(add_gradients)                 \
+  KERNEL(take_gradients)                \
   KERNEL(moving_average)                \
   KERNEL(fma_peak)                      \
   KERNEL(max_pool2d)                    \
@@ -66,6 +68,9 @@ namespace convlet::cuda {
   KERNEL(pad2d)                         \
   KERNEL(crop2d)                        \
   KERNEL(gather_rows)                   \
+  KERNEL(gather_labels)                 \
+  KERNEL(gather_scale)                  \
+  KERNEL(step_results)                  \
   KERNEL(accuracy)                      \
   KERNEL(softmax)                       \
   KERNEL(log_softmax)                   \

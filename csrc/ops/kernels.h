@@ -6,6 +6,7 @@
 #include <cstddef>
 
 #include "core/context.h"
+#include "core/host_device.h"
 #include "core/tensor.h"
 #include "ops/activation.h"
 #include "ops/attention.h"
@@ -46,6 +47,28 @@ constexpr int kReductionParts = 64;
 struct RandomStep {
   std::uint64_t seed;
   std::uint64_t step;
+};
+
+// A flag in the device's memory that outlasts a step: not 0 once the loss of a step was not finite.
+// Kernels that change what lasts, or take the next batch, then do nothing. Null: never.
+using Halt = const std::int32_t*;
+
+// Which rows of a data set make a batch; the pointers are the device's.
+struct BatchRows {
+  const std::int64_t* order = nullptr;  // of the rows; null: as they lie
+  const std::int64_t* first = nullptr;  // where in that order the batch begins; null: at 0
+  Halt halt = nullptr;
+
+  CONVLET_HOST_DEVICE std::int64_t row(std::int64_t i) const {
+    if (first) i += *first;
+    return order ? order[i] : i;
+  }
+  CONVLET_HOST_DEVICE bool halted() const { return halt && *halt; }
+};
+
+// How many results of each kind a step has.
+struct ResultCounts {
+  std::int64_t losses, metrics, penalties;
 };
 
 // A way to run conv2d, or conv2d_pool, many times with the same weights, which are laid out for it
@@ -174,7 +197,8 @@ struct Kernels {
                               const float* gamma, const AffineGradients&, void* workspace);
 
   // average = momentum * average + (1 - momentum) * x, over n elements.
-  void (*moving_average)(Context&, std::int64_t n, double momentum, const float* x, float* average);
+  void (*moving_average)(Context&, std::int64_t n, double momentum, Halt, const float* x,
+                         float* average);
 
   // recurrent.h; Pass is forward or backward_input. projected and da (N,T,G*U), kept and previous
   // as in RecurrentShape; recurrent_bias, the bias of m, is gru's and may be null, as may kept and
@@ -262,12 +286,16 @@ struct Kernels {
 
   // optimizer.h over n parameters; state holds optimizer_slots() pointers. p, g and the state may
   // not overlap.
-  void (*optimizer)(Context&, std::int64_t n, const OptimizerSpec&, const OptimizerStep*, float* p,
-                    const float* g, float* const* state);
+  void (*optimizer)(Context&, std::int64_t n, const OptimizerSpec&, const OptimizerStep*, Halt,
+                    float* p, const float* g, float* const* state);
 
   // The running average of the parameters: average = m*average + (1-m)*p, m = average_momentum.
-  void (*weight_average)(Context&, std::int64_t n, const OptimizerStep*, const float* p,
+  void (*weight_average)(Context&, std::int64_t n, const OptimizerStep*, Halt, const float* p,
                          float* average);
+
+  // The gradients of several batches: sum += g; and at the end g = share * sum, sum = 0.
+  void (*add_gradients)(Context&, std::int64_t n, Halt, const float* g, float* sum);
+  void (*take_gradients)(Context&, std::int64_t n, float share, Halt, float* sum, float* g);
 
   // Reductions write out[0]; out has room for 1 + kReductionParts values, the rest is scratch. They
   // add in float64 in an order that does not depend on the threads.
@@ -287,10 +315,21 @@ struct Kernels {
   void (*accuracy)(Context&, const RowsShape&, AccuracyKind, const float* prediction,
                    const void* labels, float* correct);
 
-  // The input of a step: row i of y (float32) is row indices[i] (or i, when null) of x, whose rows
-  // have `count` elements of the given dtype.
+  // A batch: rows of x, which have `count` elements of the given dtype, as float32; integer labels
+  // as int32; and weights, one for each row (null: 1), times share in float64, `count` times each.
   void (*gather_rows)(Context&, std::int64_t rows, std::int64_t count, const void* x, DType,
-                      const std::int64_t* indices, float* y);
+                      const BatchRows&, float* y);
+  void (*gather_labels)(Context&, std::int64_t rows, std::int64_t count, const void* x, DType,
+                        const BatchRows&, std::int32_t* y);
+  void (*gather_scale)(Context&, std::int64_t rows, std::int64_t count, const float* weights,
+                       double share, const BatchRows&, float* y);
+
+  // What a step answers. values: losses, metrics and penalties as reductions leave them, every
+  // 1 + kReductionParts doubles. results: the total, sum of weights[i] * losses[i] and of the
+  // penalties; the losses; the metrics. halt, when not null, becomes 1 where the total is not
+  // finite.
+  void (*step_results)(Context&, const ResultCounts&, const float* weights, const double* values,
+                       double* results, std::int32_t* halt);
 
   // augment.h. y may not overlap x. The step of RandomStep is the epoch.
   std::size_t (*augment_workspace)(const AugmentShape&, const AugmentSpec&, int threads);

@@ -1,5 +1,8 @@
 #include "plan/batch.h"
 
+#include <cstring>
+#include <vector>
+
 namespace convlet {
 namespace {
 
@@ -51,21 +54,22 @@ void check_indices(const Batch& batch, std::int64_t rows) {
 }
 
 template <class Integer>
-void read_labels_as(std::size_t index, const BatchTarget& target, const Batch& batch,
-                    std::vector<std::int32_t>& labels) {
+void check_labels_as(std::size_t index, const BatchTarget& target, const Batch& batch) {
   const Integer* data = batch.targets[index].as<Integer>();
-  std::int32_t* out = labels.data();
   for (std::int64_t i = 0; i < batch.n; ++i) {
     std::int64_t row = batch.indices ? batch.indices[i] : i;
     for (std::int64_t j = 0; j < target.rows; ++j) {
       std::int64_t label = static_cast<std::int64_t>(data[row * target.rows + j]);
-      if (label < 0 || label >= target.classes)
-        value_error("targets[", index, "] of output '", target.output, "': the label of row ", row,
-                    " is ", label, ", expected an integer in [0,", target.classes, ")");
-      *out++ = static_cast<std::int32_t>(label);
+      if (label < 0 || label >= target.classes) wrong_label(index, target, row, label);
     }
   }
 }
+
+// The rows of one array of a batch, and where they are in what is sent.
+struct Piece {
+  const char* data;
+  std::size_t row, offset;
+};
 
 }  // namespace
 
@@ -90,30 +94,59 @@ void check_batch(const Graph& graph, const Program& program, std::int64_t larges
   check_indices(batch, rows);
 }
 
-void read_labels(std::size_t index, const BatchTarget& target, const Batch& batch,
-                 std::vector<std::int32_t>& labels) {
+void wrong_label(std::size_t index, const BatchTarget& target, std::int64_t row,
+                 std::int64_t label) {
+  value_error("targets[", index, "] of output '", target.output, "': the label of row ", row,
+              " is ", label, ", expected an integer in [0,", target.classes, ")");
+}
+
+void check_labels(std::size_t index, const BatchTarget& target, const Batch& batch) {
   switch (batch.targets[index].dtype) {
     case DType::uint8:
-      return read_labels_as<std::uint8_t>(index, target, batch, labels);
+      return check_labels_as<std::uint8_t>(index, target, batch);
     case DType::int32:
-      return read_labels_as<std::int32_t>(index, target, batch, labels);
+      return check_labels_as<std::int32_t>(index, target, batch);
     case DType::int64:
-      return read_labels_as<std::int64_t>(index, target, batch, labels);
+      return check_labels_as<std::int64_t>(index, target, batch);
     default:
       break;  // refused by check_batch
   }
 }
 
-void read_scale(std::size_t index, const BatchTarget& target, const Batch& batch,
-                std::vector<float>& scale) {
-  const float* weights = batch.weights.empty() ? nullptr : batch.weights[index];
-  const double share = 1.0 / (static_cast<double>(batch.n) * static_cast<double>(target.rows));
-  float* out = scale.data();
-  for (std::int64_t i = 0; i < batch.n; ++i) {
-    std::int64_t row = batch.indices ? batch.indices[i] : i;
-    float value = static_cast<float>(weights ? weights[row] * share : share);
-    for (std::int64_t j = 0; j < target.rows; ++j) *out++ = value;
+Batch sent(const Batch& batch, Upload& upload) {
+  constexpr std::size_t kAlignment = 256;
+  const std::size_t n = static_cast<std::size_t>(batch.n);
+  std::vector<Piece> pieces;
+  std::size_t bytes = 0;
+  auto add = [&](const void* data, std::size_t row) {
+    pieces.push_back({static_cast<const char*>(data), row, bytes});
+    bytes += (row * n + kAlignment - 1) / kAlignment * kAlignment;
+  };
+  for (const auto* tensors : {&batch.inputs, &batch.targets})
+    for (const Tensor& x : *tensors)
+      add(x.data, static_cast<std::size_t>(x.shape.without_front().elements()) * size_of(x.dtype));
+  for (const float* weights : batch.weights) add(weights, weights ? sizeof(float) : 0);
+
+  char* host = upload.fill(bytes);
+  for (const Piece& piece : pieces) {
+    char* to = host + piece.offset;
+    if (!batch.indices && piece.row) std::memcpy(to, piece.data, piece.row * n);
+    for (std::size_t i = 0; batch.indices && piece.row && i < n; ++i)
+      std::memcpy(to + i * piece.row,
+                  piece.data + static_cast<std::size_t>(batch.indices[i]) * piece.row, piece.row);
   }
+  const char* memory = upload.send();
+
+  Batch there = batch;
+  there.indices = nullptr;
+  auto piece = pieces.begin();
+  for (auto* tensors : {&there.inputs, &there.targets})
+    for (Tensor& x : *tensors) x.data = const_cast<char*>(memory) + (piece++)->offset;
+  for (const float*& weights : there.weights) {
+    if (weights) weights = reinterpret_cast<const float*>(memory + piece->offset);
+    ++piece;
+  }
+  return there;
 }
 
 }  // namespace convlet

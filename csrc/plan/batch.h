@@ -1,7 +1,5 @@
-// The host side of a batch: its checks, and the labels and weights as the kernels want them.
+// The host side of a batch: its checks, and its way to a device.
 #pragma once
-#include <vector>
-
 #include "plan/graph.h"
 #include "plan/plan.h"
 #include "plan/program.h"
@@ -12,13 +10,15 @@ namespace convlet {
 void check_batch(const Graph& graph, const Program& program, std::int64_t largest,
                  const Batch& batch);
 
-// The n * rows labels of a target as int32. ValueError that gives the row and the value of the
-// first one outside [0, classes).
-void read_labels(std::size_t index, const BatchTarget& target, const Batch& batch,
-                 std::vector<std::int32_t>& labels);
+[[noreturn]] void wrong_label(std::size_t index, const BatchTarget& target, std::int64_t row,
+                              std::int64_t label);
 
-// The weight of each row of a target's loss kernel divided by n * rows.
-void read_scale(std::size_t index, const BatchTarget& target, const Batch& batch,
-                std::vector<float>& scale);
+// ValueError that gives the row and the value of the first label of a batch, of a target with
+// integer labels, that is outside [0, classes).
+void check_labels(std::size_t index, const BatchTarget& target, const Batch& batch);
+
+// Sends the batch's rows, in their own dtypes. Returns them in the device's memory, without
+// indices.
+Batch sent(const Batch& batch, Upload& upload);
 
 }  // namespace convlet

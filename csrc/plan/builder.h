@@ -77,7 +77,7 @@ class Builder {
   BufferId parameter_gradient(int id) const { return parameter_gradients_[id]; }
 
   // add() is called when the backward of all nodes is lowered: the steps that it adds run once for
-  // every batch whose loss is finite.
+  // every batch. What they change must heed Binding::halt.
   void after_batch(std::function<void(Builder&)> add) { batch_updates_.push_back(std::move(add)); }
   void add_batch_updates() {
     for (const auto& add : batch_updates_) add(*this);

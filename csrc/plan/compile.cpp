@@ -45,6 +45,8 @@ Program compile(const Graph& graph, State& state, const PlanOptions& options) {
   lower_metrics(builder, losses, options.metrics);
   lower_penalties(builder);
   program.forward_steps = program.steps.size();
+  if (options.mode != Mode::predict) lower_results(builder, losses);
+  program.result_steps = program.steps.size();
 
   if (options.mode == Mode::train) {
     builder.set_phase("backward");

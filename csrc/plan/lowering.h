@@ -62,6 +62,8 @@ void lower_losses(Builder& builder, const std::vector<ResolvedLoss>& losses, con
 void lower_metrics(Builder& builder, const std::vector<ResolvedLoss>& losses,
                    const std::vector<MetricSpec>& metrics);
 void lower_penalties(Builder& builder);
+// What the step answers, and whether it may change anything.
+void lower_results(Builder& builder, const std::vector<ResolvedLoss>& losses);
 // After the backward of every node: gradients that no loss reaches, what is added up over the
 // batches of one update, and what nodes keep of every batch.
 void lower_gradients(Builder& builder, State& state);

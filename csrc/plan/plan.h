@@ -60,6 +60,8 @@ struct Batch {
   std::vector<const float*> weights;  // none, or one per loss: (M,) or null
 };
 
+class Dataset;  // plan/dataset.h
+
 struct PlanMemory {
   std::int64_t parameters, gradients, optimizer;  // bytes of the state that this mode uses
   std::int64_t activations, workspace;            // bytes of the arena
@@ -88,17 +90,27 @@ class Plan {
   ~Plan();
 
   // Forward (all modes), losses and metrics (test, train), backward and, when it is due, update
-  // (train) of one batch. Returns the total loss (with regularizers), the losses, the metrics:
-  // means over the batch; empty for predict. When the total is not finite, train stops before the
-  // update: neither parameters nor optimizer state have changed. ValueError when the batch does not
-  // fit, before any kernel runs.
+  // (train) of one batch. A GPU may still be at it when this returns, but the batch's memory is
+  // free. ValueError when the batch does not fit, before any kernel runs. Returns a number for
+  // finish().
+  std::int64_t start(const Batch& batch, double learning_rate);
+  // The same of the n samples that begin at place `first` of the data set's order.
+  std::int64_t start(const Dataset& data, std::int64_t first, std::int64_t n, double learning_rate);
+  // Once for every step of a train or test plan: the total loss (with regularizers), the losses,
+  // the metrics, means over the batch. When the total of a train step is not finite, neither
+  // parameters nor optimizer state nor State::batches have changed. Those that were started after
+  // it are void: their results are empty.
+  std::vector<double> finish(std::int64_t step);
+  // start() and finish() of one step; empty for predict.
   std::vector<double> run(const Batch& batch, double learning_rate);
-
-  // Copies graph output i of the last batch to `out` (n * elements floats).
+  // Copies graph output i of the batch that was started last to `out` (n * elements floats).
   void output(int i, float* out) const;
-  // Runs the forward of the last batch again and names the first thing in it that is not finite:
-  // "input 'image'", "parameter 'conv2d/kernel'", "layer 'conv2d'", "targets of output 'dense'",
-  // "sample weights of output 'dense'", "loss of output 'dense'"; "" when all are finite.
+  // Sends all outputs of that batch, to be taken while later ones run.
+  void send_outputs(Readback& to) const;
+  // Finishes all, runs the forward of the last batch that is not void again, and names the first
+  // thing in it that is not finite: "input 'image'", "parameter 'conv2d/kernel'", "layer 'conv2d'",
+  // "targets of output 'dense'", "sample weights of output 'dense'", "loss of output 'dense'"; ""
+  // when all are finite.
   std::string first_non_finite();
 
   // From here on every step is timed, for steps(): on a device that runs steps later than it is

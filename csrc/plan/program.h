@@ -39,6 +39,7 @@ struct Binding {
   void* workspace;
   const RandomStep* random;
   const OptimizerStep* update;
+  std::int32_t* halt;  // null where nothing is trained
 
   // The memory of a buffer; null for kNone.
   float* operator[](BufferId id) const { return at<float>(id); }
@@ -64,12 +65,6 @@ struct Step {
   std::function<Run(const Binding&)> bind;
 };
 
-// A number that run() returns: the double in `buffer`, divided by n * rows when that is not 0.
-struct Result {
-  BufferId buffer;
-  std::int64_t rows = 0;
-};
-
 // Where the targets of a loss and its samples' weights go.
 struct BatchTarget {
   std::string output;  // the name of the graph output it belongs to
@@ -88,12 +83,19 @@ struct Program {
   // Steps [0, prepare_steps) depend on the parameters alone: they run when those have changed.
   std::size_t prepare_steps = 0;
   std::size_t forward_steps = 0;     // steps [0, forward_steps) end with the losses and metrics
+  std::size_t result_steps = 0;      // steps [0, result_steps) end with the results
   std::size_t batch_steps = 0;       // steps [0, batch_steps) run for every batch, the rest when an
                                      // update is due
   std::vector<BufferId> inputs;      // by graph input
   std::vector<BufferId> outputs;     // by graph output
   std::vector<BatchTarget> targets;  // by loss
-  std::vector<Result> losses, metrics, penalties;
+  // What the reductions of losses, metrics and penalties leave, one after the other, and the
+  // results that step_results makes of them (Kernels).
+  ResultCounts counts{};
+  BufferId values = kNone, results = kNone;
+  std::vector<std::int64_t> metric_rows;  // a metric is the mean over so many rows per sample
+  std::vector<float> loss_weights;        // for the memory loss_weights_data
+  BufferId loss_weights_data = kNone;
   BufferId probe = kNone;  // one int64: the answer of first_non_finite
 };
 

@@ -95,6 +95,7 @@ extern "C" {
 // Clears the counts.
 __attribute__((visibility("default"))) const char* simt_counts() {
   std::lock_guard<std::recursive_mutex> lock(simt::mutex);
+  simt::run_all_streams();
   simt::text.clear();
   for (const auto& [name, t] : simt::totals)
     simt::text += simt::format(

@@ -1,7 +1,7 @@
 // What the parts of the emulator know of each other: scheduler.cpp runs the threads of a launch,
-// memory.cpp owns what they touch, checker.cpp judges each touch, sm90.cpp is what of sm_90a goes
-// on by itself, report.cpp says what was wrong, counters.cpp counts bank conflicts. One launch at a
-// time, under `mutex`.
+// memory.cpp owns what they touch, checker.cpp judges each touch, tensor_copy.cpp and wgmma.cpp are
+// what of sm_90a goes on by itself, streams.cpp decides when what is in a stream runs, report.cpp
+// says what was wrong, counters.cpp counts bank conflicts. One launch at a time, under `mutex`.
 #pragma once
 #include <mutex>
 #include <string>
@@ -99,6 +99,10 @@ struct Region {
 Region* find_allocation(const void* p);
 bool in_device_range(const void* p);
 bool in_module(const void* p);
+bool is_pinned(const void* p);
+cudaError_t host_copy(void* to, const void* from, std::size_t bytes);
+cudaError_t fill(void* memory, int value, std::size_t bytes);
+cudaError_t free_now(void* memory);  // whatever streams have still to do with it
 Region* find_shared(const void* p);
 bool in_shared_range(const void* p);
 void begin_block_memory(std::size_t dynamic_bytes);
@@ -148,6 +152,10 @@ inline char* swizzled(char* place, int swizzle) {
   const auto address = reinterpret_cast<std::uintptr_t>(place);
   return reinterpret_cast<char*>(address ^ (address >> 7 & mask) << 4);
 }
+
+// ---------------------------------------------------------------- streams.cpp
+
+void run_all_streams();  // until nothing waits
 
 // ---------------------------------------------------------------- counters.cpp
 

@@ -7,8 +7,6 @@
 
 #include <cstdio>
 #include <cstdlib>
-#include <deque>
-#include <functional>
 #include <map>
 
 #include "internal.h"
@@ -52,6 +50,8 @@ std::size_t shared_bytes = 0;
 std::vector<Region> shared_regions;
 std::size_t dynamic_index = 0, dynamic_size = 0;
 bool has_dynamic = false;
+
+std::map<const char*, std::size_t> pinned;  // bytes, by first byte
 
 std::vector<std::pair<const char*, const char*>> module_ranges;
 
@@ -107,6 +107,8 @@ char* place_shared(std::size_t bytes, std::size_t alignment, const char* name, c
   return begin;
 }
 
+}  // namespace
+
 cudaError_t host_copy(void* to, const void* from, std::size_t bytes) {
   for (const void* end : {static_cast<const void*>(to), from}) {
     if (bytes == 0 || !in_device_range(end)) continue;
@@ -133,10 +135,12 @@ cudaError_t fill(void* memory, int value, std::size_t bytes) {
   return cudaSuccess;
 }
 
-}  // namespace
-
 bool in_device_range(const void* p) {
   return p >= device_begin && p < device_end;
+}
+bool is_pinned(const void* p) {
+  auto after = pinned.upper_bound(static_cast<const char*>(p));
+  return after != pinned.begin() && p < std::prev(after)->first + std::prev(after)->second;
 }
 bool in_shared_range(const void* p) {
   return p >= shared_arena && p < shared_arena + kSharedArena;
@@ -235,8 +239,7 @@ cudaError_t cudaMallocManaged(void** memory, std::size_t bytes, unsigned) {
   return error;
 }
 
-cudaError_t cudaFree(void* memory) {
-  Lock lock(mutex);
+cudaError_t simt::free_now(void* memory) {
   if (!memory) return cudaSuccess;
   auto found = allocations.find(static_cast<char*>(memory));
   if (found == allocations.end()) return note(cudaErrorInvalidValue);
@@ -250,178 +253,10 @@ cudaError_t cudaFree(void* memory) {
   return cudaSuccess;
 }
 
-// ---------------------------------------------------------------- streams and graphs
-
-struct SimtGraph {
-  std::vector<std::pair<std::string, std::function<cudaError_t()>>> nodes;
-};
-struct SimtStream {
-  SimtGraph* capture = nullptr;
-  bool lazy = false;
-  std::deque<std::function<cudaError_t()>> queue;  // of a lazy stream: what has not run
-  std::size_t done = 0, waits = 0;
-};
-struct SimtEvent {
-  SimtStream* stream = nullptr;
-  std::size_t position = 0;
-};
-
-namespace {
-
-std::map<const void*, std::size_t> shared_limits;
-
-// The handles 1 and 2 stand for default streams.
-bool is_made(cudaStream_t stream) {
-  return reinterpret_cast<std::uintptr_t>(stream) > 2;
-}
-bool is_captured(cudaStream_t stream) {
-  return is_made(stream) && stream->capture;
-}
-
-// At once; when the graph that is being captured is launched; or when a lazy stream gets there.
-cudaError_t run_or_record(cudaStream_t stream, const std::string& name,
-                          std::function<cudaError_t()> work) {
+cudaError_t cudaFree(void* memory) {
   Lock lock(mutex);
-  if (is_captured(stream)) {
-    stream->capture->nodes.emplace_back(name, std::move(work));
-    return cudaSuccess;
-  }
-  if (!is_made(stream) || !stream->lazy) return work();
-  stream->queue.push_back(std::move(work));
-  return cudaSuccess;
-}
-
-// Runs a lazy stream up to a position.
-cudaError_t advance(SimtStream* stream, std::size_t position) {
-  Lock lock(mutex);
-  cudaError_t error = cudaSuccess;
-  while (is_made(stream) && stream->done < position && !stream->queue.empty()) {
-    const auto work = std::move(stream->queue.front());
-    stream->queue.pop_front();
-    ++stream->done;
-    if (cudaError_t failed = work()) error = failed;
-  }
-  return error;
-}
-
-}  // namespace
-
-namespace simt {
-
-cudaError_t run_launch(const cudaLaunchConfig_t& config, std::size_t shared_limit,
-                       const Call& call);
-
-cudaError_t set_shared_limit(const void* kernel, int bytes) {
-  Lock lock(mutex);
-  if (bytes < 0 || static_cast<std::size_t>(bytes) > kSharedLimit)
-    return note(cudaErrorInvalidValue);
-  shared_limits[kernel] = static_cast<std::size_t>(bytes);
-  return cudaSuccess;
-}
-
-cudaError_t launch(const cudaLaunchConfig_t& config, const Call& call) {
-  Lock lock(mutex);
-  auto found = shared_limits.find(call.kernel);
-  const std::size_t limit = found == shared_limits.end() ? std::size_t{48} << 10 : found->second;
-  const bool captured = is_captured(config.stream);
-  return run_or_record(config.stream, captured ? function_name(call.kernel) : "",
-                       [=] { return run_launch(config, limit, call); });
-}
-
-}  // namespace simt
-
-cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind,
-                            cudaStream_t stream) {
-  if (is_captured(stream) && kind != cudaMemcpyDeviceToDevice)
-    return note(cudaErrorStreamCaptureUnsupported);
-  if (kind != cudaMemcpyHostToDevice || !is_made(stream) || !stream->lazy)
-    return run_or_record(stream, "copy", [=] { return host_copy(to, from, bytes); });
-  const char* host = static_cast<const char*>(from);  // pageable memory is read before the return
-  auto staged = std::make_shared<std::vector<char>>(host, host + bytes);
-  return run_or_record(stream, "copy", [=] { return host_copy(to, staged->data(), bytes); });
-}
-cudaError_t cudaMemsetAsync(void* memory, int value, std::size_t bytes, cudaStream_t stream) {
-  return run_or_record(stream, "memset", [=] { return fill(memory, value, bytes); });
-}
-
-cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
-  *stream = new SimtStream;
-  return cudaSuccess;
-}
-cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
-  if (is_captured(stream)) return note(cudaErrorStreamCaptureUnsupported);
-  if (is_made(stream)) ++stream->waits;
-  return advance(stream, SIZE_MAX);
-}
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
-  *event = new SimtEvent;
-  return cudaSuccess;
-}
-cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
-  Lock lock(mutex);
-  *event = {stream, is_made(stream) ? stream->done + stream->queue.size() : 0};
-  return cudaSuccess;
-}
-cudaError_t cudaEventSynchronize(cudaEvent_t event) {
-  return advance(event->stream, event->position);
-}
-cudaError_t cudaEventQuery(cudaEvent_t event) {
-  Lock lock(mutex);
-  const bool reached = !is_made(event->stream) || event->stream->done >= event->position;
-  return reached ? cudaSuccess : cudaErrorNotReady;
-}
-cudaError_t cudaEventDestroy(cudaEvent_t event) {
-  delete event;
-  return cudaSuccess;
-}
-cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
-  return run_or_record(stream, "event",
-                       [before = *event] { return advance(before.stream, before.position); });
-}
-cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
-  *status = is_captured(stream) ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
-  return cudaSuccess;
-}
-
-cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
-  if (!is_made(stream) || stream->capture) return note(cudaErrorStreamCaptureUnsupported);
-  stream->capture = new SimtGraph;
-  return cudaSuccess;
-}
-cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
-  *graph = stream->capture;
-  stream->capture = nullptr;
-  return *graph ? cudaSuccess : note(cudaErrorStreamCaptureUnsupported);
-}
-cudaError_t cudaGraphInstantiate(cudaGraphExec_t* instance, cudaGraph_t graph, unsigned long long) {
-  *instance = new SimtGraph(*graph);
-  return cudaSuccess;
-}
-cudaError_t cudaGraphLaunch(cudaGraphExec_t instance, cudaStream_t) {
-  Lock lock(mutex);
-  for (const auto& [name, work] : instance->nodes)
-    if (cudaError_t error = work()) return error;
-  return cudaSuccess;
-}
-cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
-  delete graph;
-  return cudaSuccess;
-}
-cudaError_t cudaGraphExecDestroy(cudaGraphExec_t instance) {
-  delete instance;
-  return cudaSuccess;
-}
-cudaError_t cudaGraphDebugDotPrint(cudaGraph_t graph, const char* path, unsigned) {
-  FILE* file = std::fopen(path, "w");
-  if (!file) return note(cudaErrorInvalidValue);
-  std::fprintf(file, "digraph step {\n");
-  for (std::size_t i = 0; i < graph->nodes.size(); ++i) {
-    std::fprintf(file, "  n%zu [label=\"%s\"];\n", i, graph->nodes[i].first.c_str());
-    if (i) std::fprintf(file, "  n%zu -> n%zu;\n", i - 1, i);
-  }
-  std::fprintf(file, "}\n");
-  std::fclose(file);
-  return cudaSuccess;
+  if (memory) run_all_streams();
+  return free_now(memory);
 }
 
 // ---------------------------------------------------------------- the device
@@ -440,13 +275,14 @@ cudaError_t cudaMallocFromPoolAsync(void** memory, std::size_t bytes, cudaMemPoo
                                     cudaStream_t stream) {
   return cudaMallocAsync(memory, bytes, stream);
 }
-cudaError_t cudaFreeAsync(void* memory, cudaStream_t stream) {
-  if (is_captured(stream)) return cudaSuccess;  // the graph keeps it for its replays
-  return run_or_record(stream, "free", [=] { return cudaFree(memory); });
-}
 cudaError_t cudaHostAlloc(void** memory, std::size_t bytes, unsigned) {
-  *memory = std::aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
-  return *memory ? cudaSuccess : note(cudaErrorMemoryAllocation);
+  Lock lock(mutex);
+  const std::size_t whole = (std::max<std::size_t>(bytes, 1) + kPage - 1) / kPage * kPage;
+  *memory = std::aligned_alloc(kPage, whole);
+  if (!*memory) return note(cudaErrorMemoryAllocation);
+  make_fresh(static_cast<char*>(*memory), whole);
+  pinned[static_cast<const char*>(*memory)] = whole;
+  return cudaSuccess;
 }
 cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void* p) {
   attributes->type = in_device_range(p) ? cudaMemoryTypeDevice : cudaMemoryTypeUnregistered;
@@ -454,6 +290,10 @@ cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const vo
   return cudaSuccess;
 }
 cudaError_t cudaFreeHost(void* memory) {
+  Lock lock(mutex);
+  if (!memory) return cudaSuccess;
+  run_all_streams();
+  if (!pinned.erase(static_cast<const char*>(memory))) return note(cudaErrorInvalidValue);
   std::free(memory);
   return cudaSuccess;
 }
@@ -489,40 +329,7 @@ cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
   return cudaSuccess;
 }
 
-// ---------------------------------------------------------------- for tests
-
-extern "C" {
-#define SIMT_EXPORT __attribute__((visibility("default")))
-
-SIMT_EXPORT SimtStream* simt_stream() {
-  return new SimtStream;
-}
-// Whether the stream runs nothing before somebody waits for it.
-SIMT_EXPORT void simt_set_lazy(SimtStream* stream, int lazy) {
-  advance(stream, SIZE_MAX);
-  stream->lazy = lazy != 0;
-}
-// Runs what it has got, as a GPU would in its own time.
-SIMT_EXPORT void simt_run_stream(SimtStream* stream) {
-  advance(stream, SIZE_MAX);
-}
-// How often somebody has waited for it.
-SIMT_EXPORT std::size_t simt_waits(const SimtStream* stream) {
-  return stream->waits;
-}
-SIMT_EXPORT void simt_begin_capture(SimtStream* stream) {
-  cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal);
-}
-SIMT_EXPORT SimtGraph* simt_end_capture(SimtStream* stream) {
-  SimtGraph* graph = nullptr;
-  cudaStreamEndCapture(stream, &graph);
-  return graph;
-}
-SIMT_EXPORT void simt_replay(SimtGraph* graph) {
-  cudaGraphLaunch(graph, nullptr);
-}
-SIMT_EXPORT std::size_t simt_allocations() {
+extern "C" __attribute__((visibility("default"))) std::size_t simt_allocations() {
   Lock lock(mutex);
   return allocations.size();
-}
 }

@@ -141,16 +141,19 @@ extern "C" {
 
 SIMT_EXPORT void simt_options(int seed, int async, int check, int count) {
   std::lock_guard<std::recursive_mutex> lock(simt::mutex);
+  simt::run_all_streams();
   simt::options = {seed, static_cast<simt::Async>(async), check != 0, count != 0};
 }
 
 // What has been found since the last call of simt_reset: a line for each kind and place.
 SIMT_EXPORT int simt_findings() {
   std::lock_guard<std::recursive_mutex> lock(simt::mutex);
+  simt::run_all_streams();
   return simt::count;
 }
 SIMT_EXPORT const char* simt_report() {
   std::lock_guard<std::recursive_mutex> lock(simt::mutex);
+  simt::run_all_streams();
   return simt::text.c_str();
 }
 SIMT_EXPORT void simt_reset() {

@@ -1,6 +1,5 @@
 // The part of CUDA's runtime API that csrc/cuda uses, with CUDA's names and meanings. Copies and
-// kernels run at once, in the order of the calls, except while a stream is captured, and except on
-// a lazy stream (simt_set_lazy), which runs nothing before somebody waits for it.
+// kernels run in the order of their stream; when, streams.cpp decides.
 #pragma once
 
 enum cudaError_t {
@@ -84,6 +83,7 @@ cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total);
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags);
 cudaError_t cudaStreamSynchronize(cudaStream_t stream);
+cudaError_t cudaStreamDestroy(cudaStream_t stream);
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags);
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
 cudaError_t cudaEventSynchronize(cudaEvent_t event);

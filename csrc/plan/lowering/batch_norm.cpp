@@ -86,7 +86,7 @@ void add_statistics(Builder& builder, const Node& node, BufferId x, BufferId mea
   };
 }
 
-// moving = momentum * moving + (1 - momentum) * batch, once the loss is known to be finite.
+// moving = momentum * moving + (1 - momentum) * batch, where the loss is finite.
 void follow(Builder& builder, const Node& node, BufferId batch, int moving) {
   builder.after_batch([=, &node](Builder& b) {
     const BufferId average = b.parameter(moving);
@@ -96,8 +96,8 @@ void follow(Builder& builder, const Node& node, BufferId batch, int moving) {
     step.bind = [=, n = b.graph.parameter_shape(moving).elements(),
                  momentum =
                      node.attributes.number("momentum", kMomentum)](const Binding& at) -> Run {
-      return [=, kernel = at.kernels.moving_average, from = at[batch],
-              to = at[average]](Context& context) { kernel(context, n, momentum, from, to); };
+      return [=, kernel = at.kernels.moving_average, from = at[batch], to = at[average],
+              halt = at.halt](Context& context) { kernel(context, n, momentum, halt, from, to); };
     };
   });
 }

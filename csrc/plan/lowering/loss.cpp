@@ -14,22 +14,29 @@ BufferId new_batch_buffer(Builder& builder, std::int64_t sample_bytes, bool floa
   return id;
 }
 
-BufferId new_result(Builder& builder, std::vector<Result>& results, std::int64_t rows) {
-  BufferId id = builder.new_double();
-  builder.program.buffers[id].kept = true;
-  results.push_back({id, rows});
-  return id;
+// Room for one more reduction in Program::values: where it begins, in doubles.
+std::int64_t new_value(Builder& builder, std::int64_t& count) {
+  constexpr std::int64_t kEach = 1 + kReductionParts;
+  Program& program = builder.program;
+  if (program.values == kNone) program.values = builder.new_buffer(0, 0, false);
+  const ResultCounts& counts = program.counts;
+  const std::int64_t offset = (counts.losses + counts.metrics + counts.penalties) * kEach;
+  program.buffers[program.values].fixed_bytes =
+      (offset + kEach) * static_cast<std::int64_t>(sizeof(double));
+  ++count;
+  return offset;
 }
 
-// total = the sum of `rows` values per sample.
+// The value at `offset` = the sum of `rows` values per sample.
 void add_sum(Builder& builder, const std::string& layer, std::int64_t rows, BufferId x,
-             BufferId total) {
+             std::int64_t offset) {
   Step& step = builder.step("sum", layer);
   step.reads = {x};
-  step.writes = {total};
-  step.bind = [=](const Binding& at) -> Run {
-    return [kernel = at.kernels.sum, n = at.n * rows, data = at[x],
-            out = at.at<double>(total)](Context& context) { kernel(context, n, data, out); };
+  step.writes = {builder.program.values};
+  step.bind = [=, values = builder.program.values](const Binding& at) -> Run {
+    return
+        [kernel = at.kernels.sum, n = at.n * rows, data = at[x],
+         out = at.at<double>(values) + offset](Context& context) { kernel(context, n, data, out); };
   };
 }
 
@@ -162,7 +169,7 @@ void lower_losses(Builder& builder, const std::vector<ResolvedLoss>& losses, con
       add_elementwise_loss(builder, loss, target, buffers);
     }
     add_sum(builder, target.output, target.rows, buffers.rows,
-            new_result(builder, builder.program.losses, 0));
+            new_value(builder, builder.program.counts.losses));
     if (buffers.gradient != kNone)
       builder.add_gradient(loss.input, weighted(builder, loss, buffers.gradient));
   }
@@ -206,7 +213,8 @@ void lower_metrics(Builder& builder, const std::vector<ResolvedLoss>& losses,
               p_data = at[prediction], l_data = at.at<void>(labels), out = at[correct]](
                  Context& context) { kernel(context, shape, kind, p_data, l_data, out); };
     };
-    add_sum(builder, layer, rows, correct, new_result(builder, builder.program.metrics, rows));
+    add_sum(builder, layer, rows, correct, new_value(builder, builder.program.counts.metrics));
+    builder.program.metric_rows.push_back(rows);
   }
 }
 
@@ -217,18 +225,38 @@ void lower_penalties(Builder& builder) {
     const Parameter& parameter = parameters[id];
     if (!parameter.trainable || (parameter.l1 == 0 && parameter.l2 == 0)) continue;
     BufferId p = builder.parameter(static_cast<int>(id));
-    BufferId penalty = new_result(builder, builder.program.penalties, 0);
+    const std::int64_t offset = new_value(builder, builder.program.counts.penalties);
     Step& step = builder.step("regularizer_penalty", parameter.name);
     step.reads = {p};
-    step.writes = {penalty};
-    step.bind = [=, n = parameter.shape.elements(), l1 = parameter.l1,
-                 l2 = parameter.l2](const Binding& at) -> Run {
+    step.writes = {builder.program.values};
+    step.bind = [=, values = builder.program.values, n = parameter.shape.elements(),
+                 l1 = parameter.l1, l2 = parameter.l2](const Binding& at) -> Run {
       return [=, kernel = at.kernels.regularizer_penalty, data = at[p],
-              out = at.at<double>(penalty)](Context& context) {
+              out = at.at<double>(values) + offset](Context& context) {
         kernel(context, n, l1, l2, data, out);
       };
     };
   }
+}
+
+void lower_results(Builder& builder, const std::vector<ResolvedLoss>& losses) {
+  Program& program = builder.program;
+  const ResultCounts counts = program.counts;
+  for (const ResolvedLoss& loss : losses) program.loss_weights.push_back(loss.spec.weight);
+  const BufferId weights = builder.new_buffer(0, counts.losses * kFloat);
+  program.buffers[weights].before = program.buffers[weights].kept = true;
+  program.loss_weights_data = weights;
+  program.results = builder.new_buffer(
+      0, (1 + counts.losses + counts.metrics) * static_cast<std::int64_t>(sizeof(double)), false);
+  program.buffers[program.results].kept = true;
+  Step& step = builder.step("step_results", "");
+  step.reads = {program.values, weights};
+  step.writes = {program.results};
+  step.bind = [=, values = program.values, results = program.results](const Binding& at) -> Run {
+    return [=, kernel = at.kernels.step_results, weight_data = at[weights],
+            from = at.at<double>(values), to = at.at<double>(results), halt = at.halt](
+               Context& context) { kernel(context, counts, weight_data, from, to, halt); };
+  };
 }
 
 }  // namespace convlet

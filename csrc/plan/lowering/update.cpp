@@ -1,5 +1,5 @@
 // The end of a train step: what nodes keep of the batch, regularizers' gradients, clipping, and the
-// optimizer over the flat buffers.
+// optimizer over the flat buffers. Steps that change more than gradients heed Binding::halt.
 #include "plan/lowering.h"
 
 namespace convlet {
@@ -53,12 +53,12 @@ void add_clip(Builder& builder, int id, const std::string& layer, std::int64_t c
 // The sum of the gradients since the last update: this batch's are added.
 void add_to_sum(Builder& builder, State& state, int first) {
   BufferId g = builder.parameter_gradient(first);
-  Step& step = builder.step("add", "gradient_sum");
+  Step& step = builder.step("add_gradients", "");
   step.reads = {g};
   step.bind = [&state, first, g](const Binding& at) -> Run {
-    return [kernel = at.kernels.add, n = state.trainable_elements(), data = at[g],
-            sum = state.slot(state.gradient_sum_slot(), first)](Context& context) {
-      kernel(context, n, sum, data, sum);
+    return [kernel = at.kernels.add_gradients, n = state.trainable_elements(), halt = at.halt,
+            data = at[g], sum = state.slot(state.gradient_sum_slot(), first)](Context& context) {
+      kernel(context, n, halt, data, sum);
     };
   };
 }
@@ -66,14 +66,13 @@ void add_to_sum(Builder& builder, State& state, int first) {
 // The gradients become the mean of the sum, which is cleared.
 void add_mean_of_sum(Builder& builder, State& state, int first) {
   BufferId g = builder.parameter_gradient(first);
-  Step& step = builder.step("scale", "gradient_sum");
+  Step& step = builder.step("take_gradients", "");
   step.writes = {g};
   step.bind = [&state, first, g](const Binding& at) -> Run {
     const float share = 1.0f / static_cast<float>(state.update().accumulation_steps);
-    return [=, &state, kernel = at.kernels.scale, n = state.trainable_elements(), data = at[g],
-            sum = state.slot(state.gradient_sum_slot(), first)](Context& context) {
-      kernel(context, n, share, 0.0f, sum, data);
-      state.device().clear(sum, static_cast<std::size_t>(n) * sizeof(float));
+    return [=, kernel = at.kernels.take_gradients, n = state.trainable_elements(), halt = at.halt,
+            data = at[g], sum = state.slot(state.gradient_sum_slot(), first)](Context& context) {
+      kernel(context, n, share, halt, sum, data);
     };
   };
 }
@@ -93,9 +92,8 @@ void add_optimizer(Builder& builder, State& state, const UpdateGroup& group) {
     for (int slot = 0; slot < optimizer_slots(spec); ++slot)
       slots.push_back(state.slot(slot, first));
     return [=, kernel = at.kernels.optimizer, n = group.elements, update = at.update,
-            p = state.parameter(first), g = state.gradient(first)](Context& context) {
-      kernel(context, n, spec, update, p, g, slots.data());
-    };
+            halt = at.halt, p = state.parameter(first), g = state.gradient(first)](
+               Context& context) { kernel(context, n, spec, update, halt, p, g, slots.data()); };
   };
 }
 
@@ -105,9 +103,8 @@ void add_average(Builder& builder, State& state, int first) {
   step.reads = {p};
   step.bind = [&state, first, p](const Binding& at) -> Run {
     return [kernel = at.kernels.weight_average, n = state.trainable_elements(), update = at.update,
-            data = at[p], average = state.slot(state.average_slot(), first)](Context& context) {
-      kernel(context, n, update, data, average);
-    };
+            halt = at.halt, data = at[p], average = state.slot(state.average_slot(), first)](
+               Context& context) { kernel(context, n, update, halt, data, average); };
   };
 }
 

@@ -15,6 +15,9 @@ class Callback:
 
     ``logs`` holds "loss" and the metrics so far; on_epoch_end also has those of the validation
     ("val_loss"). What a callback adds to them there, the later ones and the History see.
+
+    A GPU works up to two batches ahead of Python, except where a callback has a method for batches:
+    then each batch is waited for.
     """
 
     def __init__(self) -> None:

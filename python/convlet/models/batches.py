@@ -1,12 +1,14 @@
 """The batches of an epoch, from samples in memory or from an iterable, and validation splits."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from types import GeneratorType
 from typing import Any
 
 import numpy as np
 
-from convlet.models.data import DataAdapter, Rows, Samples, class_labels
+from convlet.models.data import Batch, DataAdapter, Rows, Samples, class_labels
+
+Epoch = Generator[Batch, None, None]
 
 _END = object()
 
@@ -17,13 +19,13 @@ def is_arrays(x: Any) -> bool:
 
 
 class Batches:
-    """The batches of an epoch: pairs of (Samples, rows)."""
+    """The batches of an epoch."""
 
     batch_size: int
     steps: int | None  # batches in an epoch, where known
     count: int | None  # samples in an epoch, where known
 
-    def epoch(self, order: np.random.Generator | None) -> Iterator[tuple[Samples, Rows]]:
+    def epoch(self, order: np.random.Generator | None) -> Epoch:
         """One epoch; ``order`` shuffles it."""
         raise NotImplementedError
 
@@ -58,10 +60,11 @@ class ArrayBatches(Batches):
         self.steps = available if steps is None else steps
         self.count = min(len(self.rows), self.steps * batch_size)
 
-    def epoch(self, order: np.random.Generator | None) -> Iterator[tuple[Samples, Rows]]:
+    def epoch(self, order: np.random.Generator | None) -> Epoch:
         rows = self.rows if order is None else self.rows[order.permutation(len(self.rows))]
-        for begin in range(0, self.count, self.batch_size):
-            yield self.samples, rows[begin : begin + self.batch_size]
+        rows = rows if self.count == len(rows) else rows[: self.count]
+        for first in range(0, self.count, self.batch_size):
+            yield Batch(self.samples, rows[first : first + self.batch_size], rows, first)
 
 
 class IterableBatches(Batches):
@@ -77,7 +80,7 @@ class IterableBatches(Batches):
         self.steps = len(iterable) if steps is None and hasattr(iterable, "__len__") else steps
         self._open: tuple[Iterator[Any], Callable[[], None]] | None = None  # where an epoch ended
 
-    def epoch(self, order: np.random.Generator | None) -> Iterator[tuple[Samples, Rows]]:
+    def epoch(self, order: np.random.Generator | None) -> Epoch:
         owner = self.adapter.owner
         iterator, close = self._open or self._pass()
         self._open = None
@@ -119,7 +122,7 @@ class IterableBatches(Batches):
             return iterator, iterator.close
         return iterator, _leave_open
 
-    def _batch(self, batch: Any) -> tuple[Samples, Rows]:
+    def _batch(self, batch: Any) -> Batch:
         owner = self.adapter.owner
         if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
             raise ValueError(
@@ -130,7 +133,7 @@ class IterableBatches(Batches):
             batch[0], batch[1], batch[2] if len(batch) == 3 else None, self.class_weight
         )
         self.batch_size = max(self.batch_size, len(samples))
-        return samples, np.arange(len(samples), dtype=np.int64)
+        return Batch(samples, np.arange(len(samples), dtype=np.int64))
 
 
 def _leave_open() -> None:

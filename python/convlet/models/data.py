@@ -46,23 +46,41 @@ class Samples:
     truths: list[Array]
     weights: list[NDArray[np.float32] | None]
     kept: list[NDArray[np.bool_] | None]
+    # A copy on the device: None when there is none yet, False when there shall be none.
+    resident: Any = None
 
     def __len__(self) -> int:
         return len(self.inputs[0])
 
-    def step_weights(self, rows: Rows) -> list[NDArray[np.float32] | None]:
-        """The weights for a step on ``rows``. Where rows are ignored, the mean of the loss is over
-        the others: their weights grow by what is missing."""
+    def step_weights(
+        self, order: Rows, batch_size: int | None = None
+    ) -> list[NDArray[np.float32] | None]:
+        """The weights for a step on the rows ``order``, or for steps on ``batch_size`` of them at a
+        time. Where rows are ignored, the mean of the loss is over the others: their weights grow by
+        what is missing."""
         result = []
         for weights, kept in zip(self.weights, self.kept, strict=True):
             if kept is not None:
-                count = np.count_nonzero(kept[rows])
-                scaled = np.empty(len(self), np.float32)  # only ``rows`` of it are read
-                share = kept[rows] * np.float32(len(rows) / max(1, count))
-                scaled[rows] = share if weights is None else share * weights[rows]
+                scaled = np.empty(len(self), np.float32)  # only the rows of ``order`` are read
+                for first in range(0, len(order), batch_size or len(order)):
+                    rows = order[first : first + (batch_size or len(order))]
+                    count = np.count_nonzero(kept[rows])
+                    share = kept[rows] * np.float32(len(rows) / max(1, count))
+                    scaled[rows] = share if weights is None else share * weights[rows]
                 weights = scaled
             result.append(weights)
         return result
+
+
+@dataclass
+class Batch:
+    """The samples ``rows`` of ``samples``. In an epoch over arrays these begin at place ``first``
+    of its ``order``; other batches have no order."""
+
+    samples: Samples
+    rows: Rows
+    order: Rows | None = None
+    first: int = 0
 
 
 class DataAdapter:

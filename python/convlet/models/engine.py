@@ -2,7 +2,9 @@
 
 import os
 import threading
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,10 +13,16 @@ from numpy.typing import NDArray
 from convlet import _core
 from convlet.layers.variable import Variable
 from convlet.models.compilation import OutputLoss
+from convlet.models.data import Batch
 from convlet.models.lowering import Lowering
+from convlet.models.resident import resident
 from convlet.models.traced_loss import lower_loss
 
 Array = NDArray[Any]
+
+
+# Steps that a GPU is given before the host looks at the result of the first of them.
+_AHEAD = 2
 
 
 class Engine:
@@ -49,6 +57,7 @@ class Engine:
         if optimizer is not None:
             optimizer.check_exclusions([parameter.name for parameter in self.parameters])
         self.device = device
+        self.ahead = 0 if device == "cpu" else _AHEAD
         self.state = _core.State(self.graph, device)
         self.lock = threading.RLock()
         self.averaged = False
@@ -103,22 +112,42 @@ class Engine:
                 parameter.variable.move_to(self.state, parameter.id)
         self._claimed = moves
 
-    def run(
-        self,
-        mode: str,
-        inputs: Sequence[Array],
-        targets: Sequence[Array],
-        weights: Sequence[Array | None],
-        indices: NDArray[np.int64],
-        capacity: int,
-        learning_rate: float = 0.0,
-    ) -> NDArray[np.float64]:
-        """A train or test step on the rows ``indices``: [total, losses..., metrics...]."""
+    def capacity(self, mode: str) -> int:
+        """The largest batch that the plan for ``mode`` takes; 0 when there is no plan yet."""
+        return self._plans.get(mode, (0, None))[0]
+
+    def start(
+        self, mode: str, batch: Batch, capacity: int, learning_rate: float = 0.0
+    ) -> Callable[[], NDArray[np.float64]]:
+        """Starts a train or test step with a plan for at least ``capacity`` samples. A GPU works on
+        while the host does something else; the arrays are free.
+
+        Returns:
+            What gives its results, once: [total, losses..., metrics...]. When the total of a train
+            step is not finite, it has changed nothing; steps after it have not happened, and their
+            results are empty.
+        """
         if mode == "train":
             self.use_average(False)
-        plan = self.plan(mode, max(capacity, len(indices)))
+        samples, rows = batch.samples, batch.rows
+        plan = self.plan(mode, max(capacity, len(rows)))
         self.claim()
-        return plan.run(inputs, targets, weights, indices, learning_rate)
+        data = self._resident(batch, capacity)
+        if data is not None:
+            step = plan.start_from(data, batch.first, len(rows), learning_rate)
+        else:
+            weights = samples.step_weights(rows)
+            step = plan.start(samples.inputs, samples.targets, weights, rows, learning_rate)
+        return partial(plan.finish, step)
+
+    def _resident(self, batch: Batch, batch_size: int) -> Any:
+        """The data set on the device that a batch is of, if there is one."""
+        samples = batch.samples
+        if self.device == "cpu" or batch.order is None or samples.resident is False:
+            return None
+        if samples.resident is None or samples.resident.device != self.device:
+            samples.resident = resident(self.device, samples) or False
+        return samples.resident.in_order(batch.order, batch_size) if samples.resident else None
 
     def output(self, mode: str, i: int) -> NDArray[np.float32]:
         """Output ``i`` of the last batch."""
@@ -131,11 +160,31 @@ class Engine:
     def predict(self, inputs: Sequence[Array], outputs: Sequence[Array], batch: int) -> None:
         """Fills ``outputs`` (N, ...) from ``inputs`` (N, ...), ``batch`` samples at a time."""
         count = len(inputs[0])
-        for begin in range(0, count, batch):
-            rows = slice(begin, min(begin + batch, count))
+        batches = [slice(i, min(i + batch, count)) for i in range(0, count, batch)]
+        if self.ahead and len(batches) > 1:
+            self._predict_ahead(inputs, outputs, batches)
+            return
+        for rows in batches:
             results = self.predict_batch([x[rows] for x in inputs], min(batch, count))
             for output, result in zip(outputs, results, strict=True):
                 output[rows] = result
+
+    def _predict_ahead(
+        self, inputs: Sequence[Array], outputs: Sequence[Array], batches: Sequence[slice]
+    ) -> None:
+        under_way: deque[slice] = deque()
+        sent = _core.Outputs(self.device)
+        for rows in [*batches, *[None] * self.ahead]:
+            if rows is not None:
+                with self.lock:
+                    plan = self.plan("predict", batches[0].stop)
+                    self.claim()
+                    plan.start([x[rows] for x in inputs])
+                    plan.send_outputs(sent)
+                under_way.append(rows)
+            if rows is None or len(under_way) > self.ahead:
+                done = under_way.popleft()
+                sent.take([output[done] for output in outputs])
 
     def predict_batch(self, inputs: Sequence[Array], capacity: int = 1) -> list[Array]:
         """The outputs for all samples of ``inputs``, as one batch of a plan that takes at least

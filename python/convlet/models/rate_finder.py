@@ -102,17 +102,9 @@ def lr_find(
     engine = model._engine()
     with _put_back(engine), _same_epoch(x), closing(batches):
         for rate in np.geomspace(min_rate, max_rate, steps).tolist():
-            samples, rows, capacity = next(batches)
+            batch, capacity = next(batches)
             with engine.lock:
-                loss = engine.run(
-                    "train",
-                    samples.inputs,
-                    samples.targets,
-                    samples.step_weights(rows),
-                    rows,
-                    capacity,
-                    rate,
-                )[0]
+                loss = engine.start("train", batch, capacity, rate)()[0]
             if not np.isfinite(loss):
                 break
             average = smoothing * average + (1 - smoothing) * float(loss)
@@ -129,8 +121,8 @@ def lr_find(
 def _endless(batches: Any, seed: int) -> Generator[Any, None, None]:
     epoch = 0
     while True:
-        for samples, rows in batches.epoch(generator(seed, epoch)):
-            yield samples, rows, batches.batch_size
+        for batch in batches.epoch(generator(seed, epoch)):
+            yield batch, batches.batch_size
         epoch += 1
 
 

@@ -1,7 +1,7 @@
 """Trainer: compile, fit, evaluate and predict of a model."""
 
 from collections.abc import Sequence
-from functools import partial
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -21,11 +21,12 @@ from convlet.models.batches import (
     split_rows,
 )
 from convlet.models.compilation import Compilation
-from convlet.models.data import DataAdapter, Rows, Samples, input_arrays
+from convlet.models.data import Batch, DataAdapter, input_arrays
 from convlet.models.datasets import is_dataset, matched, remember
 from convlet.models.display import EpochDisplay
 from convlet.models.engine import Engine, resolve_precision
 from convlet.models.meter import Meter
+from convlet.models.steps import Steps
 from convlet.models.structure import pack
 from convlet.progress import is_terminal
 from convlet.utils.seeds import generator, next_seed
@@ -330,50 +331,28 @@ class Trainer:
     ) -> Meter:
         engine, compilation = self._engine(), self._compiled_for("fit")
         hooks = callbacks.wants("on_train_batch_end", "on_batch_end")
-        begin_hooks = callbacks.wants("on_train_batch_begin", "on_batch_begin")
+        begins = callbacks.wants("on_train_batch_begin", "on_batch_begin")
         # The count of batches goes into the key: each epoch has its own order, and a model that was
         # saved and loaded goes on with the order it would have had.
         order = generator(self.seed, engine.state.batches) if shuffle else None
         meter = Meter(compilation)
-        for step, (samples, rows) in enumerate(batches.epoch(order)):
-            if begin_hooks:
-                callbacks.call("on_train_batch_begin", step, None)
-            result = self._step("train", samples, rows, batches.batch_size, meter)
-            finite = np.isfinite(result[0])
-            if not finite and callbacks.find(TerminateOnNaN) is None:
-                raise NonFiniteError(self._blame(self._engine(), epoch, step, result[0]))
-            if hooks or display.due():
-                logs = meter.logs()
-                if hooks:
-                    callbacks.call("on_train_batch_end", step, logs)
-                if display.due():
-                    display.update(meter.count, step + 1, logs)
-            if self.stop_training:
-                break
-        return meter
+        steps = Steps(self, "train", meter, waits=hooks or begins)
 
-    def _step(
-        self, mode: str, samples: Samples, rows: Rows, capacity: int, meter: Meter
-    ) -> NDArray[np.float64]:
-        """One train or test step; its results go into the meter."""
-        engine = self._engine()
-        rate = self.optimizer.learning_rate if mode == "train" else 0.0
-        with engine.lock:
-            result = engine.run(
-                mode,
-                samples.inputs,
-                samples.targets,
-                samples.step_weights(rows),
-                rows,
-                capacity,
-                rate,
-            )
-            # Metrics need not bear the outputs of a step that is about to be refused.
-            refused = mode == "train" and not np.isfinite(result[0])
-            meter.update(result, samples, rows, None if refused else partial(engine.output, mode))
-            if mode == "train" and self.optimizer.average_is_due(engine.state.batches):
-                engine.keep_average()
-        return result
+        def begin(step: int) -> None:
+            if begins:
+                callbacks.call("on_train_batch_begin", step, None)
+
+        with closing(steps.over(batches, order, begin)) as results:
+            for step, result in results:
+                if not np.isfinite(result[0]) and callbacks.find(TerminateOnNaN) is None:
+                    raise NonFiniteError(self._blame(self._engine(), epoch, step, result[0]))
+                if hooks or display.due():
+                    logs = meter.logs()
+                    if hooks:
+                        callbacks.call("on_train_batch_end", step, logs)
+                    if display.due():
+                        display.update(meter.count, step + 1, logs)
+        return meter
 
     def _blame(self, engine: Engine, epoch: int, step: int, loss: float) -> str:
         where = engine.first_non_finite("train")
@@ -392,14 +371,20 @@ class Trainer:
     ) -> Meter:
         meter = Meter(self._compiled_for("evaluate"))
         hooks = callbacks.wants("on_test_batch_end")
+        begins = callbacks.wants("on_test_batch_begin")
+        steps = Steps(self, "test", meter, waits=hooks or begins)
+
+        def begin(step: int) -> None:
+            if begins:
+                callbacks.call("on_test_batch_begin", step, None)
+
         callbacks.call("on_test_begin", None)
-        for step, (samples, rows) in enumerate(batches.epoch(None)):
-            callbacks.call("on_test_batch_begin", step, None)
-            self._step("test", samples, rows, batches.batch_size, meter)
-            if hooks:
-                callbacks.call("on_test_batch_end", step, meter.logs())
-            if display is not None and display.due():
-                display.update(meter.count, step + 1, meter.logs())
+        with closing(steps.over(batches, None, begin)) as results:
+            for step, _ in results:
+                if hooks:
+                    callbacks.call("on_test_batch_end", step, meter.logs())
+                if display is not None and display.due():
+                    display.update(meter.count, step + 1, meter.logs())
         callbacks.call("on_test_end", meter.logs())
         return meter
 
@@ -543,8 +528,8 @@ class Trainer:
         if len(samples) == 0:
             raise ValueError(f"{owner}: x: expected at least one sample, got none")
         meter = Meter(compilation)
-        rows = np.arange(len(samples), dtype=np.int64)
-        result = self._step(mode, samples, rows, len(rows), meter)
+        batch = Batch(samples, np.arange(len(samples), dtype=np.int64))
+        ((_, result),) = Steps(self, mode, meter, waits=True).take(0, batch, len(samples))
         if mode == "train" and not np.isfinite(result[0]):
             raise NonFiniteError(self._blame(self._engine(), 0, 0, result[0]))
         logs = meter.logs()
