@@ -28,12 +28,15 @@ struct Key {
 struct Total {
   std::uint64_t conflicts = 0, accesses = 0;  // shared: extra passes over the banks
   std::uint64_t sectors = 0, needed = 0;      // global: of 32 bytes
+  std::uint64_t threads = 0, shared = 0;      // of a block; bytes of dynamic shared memory
 };
 
 std::map<Key, std::vector<Touch>> touches;
-std::map<std::pair<const void*, int>, std::uint64_t> passed;  // by place and thread
+std::map<std::tuple<const void*, bool, int>, std::uint64_t> passed;  // by place, shared, thread
 std::map<std::string, Total> totals;
+std::map<std::pair<std::string, const void*>, std::uint64_t> conflicts;  // by kernel and place
 const void* current_kernel = nullptr;
+std::size_t current_shared = 0;
 std::string text;
 
 // A pass serves 32 banks of one word each; 8- and 16-byte accesses are served for half and quarter
@@ -71,38 +74,57 @@ void count_sectors(const std::vector<Touch>& lanes, Total& total) {
 
 void count_access(const void* p, std::size_t bytes, bool shared, const void* place) {
   const int thread = running->index;
-  touches[{place, shared, thread / 32, passed[{place, thread}]++}].push_back(
+  touches[{place, shared, thread / 32, passed[{place, shared, thread}]++}].push_back(
       {thread % 32, reinterpret_cast<std::uintptr_t>(p), bytes});
 }
 
-void begin_block_counts(const void* kernel) {
+void begin_block_counts(const void* kernel, std::size_t dynamic_bytes) {
   current_kernel = kernel;
+  current_shared = dynamic_bytes;
   touches.clear();
   passed.clear();
 }
 
 void end_block_counts() {
   if (!options.count) return;
-  Total& total = totals[function_name(current_kernel)];
-  for (const auto& [key, lanes] : touches) (key.shared ? count_banks : count_sectors)(lanes, total);
+  const std::string name = function_name(current_kernel);
+  Total& total = totals[name];
+  total.threads = std::max<std::uint64_t>(total.threads, static_cast<unsigned>(block_threads));
+  total.shared = std::max<std::uint64_t>(total.shared, current_shared);
+  for (const auto& [key, lanes] : touches) {
+    const std::uint64_t before = total.conflicts;
+    (key.shared ? count_banks : count_sectors)(lanes, total);
+    if (total.conflicts > before) conflicts[{name, key.place}] += total.conflicts - before;
+  }
 }
 
 }  // namespace simt
 
 extern "C" {
 
-// A line for each kernel: its name, shared accesses, conflicts, sectors moved, sectors needed.
-// Clears the counts.
+// A line for each kernel: its name, shared accesses, conflicts, sectors moved, sectors needed,
+// threads of a block, bytes of dynamic shared memory. Clears the counts.
 __attribute__((visibility("default"))) const char* simt_counts() {
   std::lock_guard<std::recursive_mutex> lock(simt::mutex);
   simt::run_all_streams();
   simt::text.clear();
-  for (const auto& [name, t] : simt::totals)
-    simt::text += simt::format(
-        "%s %llu %llu %llu %llu\n", name.c_str(), static_cast<unsigned long long>(t.accesses),
-        static_cast<unsigned long long>(t.conflicts), static_cast<unsigned long long>(t.sectors),
-        static_cast<unsigned long long>(t.needed));
+  for (const auto& [name, t] : simt::totals) {
+    simt::text += name;
+    for (std::uint64_t n : {t.accesses, t.conflicts, t.sectors, t.needed, t.threads, t.shared})
+      simt::text += ' ' + std::to_string(n);
+    simt::text += '\n';
+  }
   simt::totals.clear();
+  return simt::text.c_str();
+}
+
+// A line for each place with bank conflicts: how many, where, the kernel. Clears them.
+__attribute__((visibility("default"))) const char* simt_conflicts() {
+  std::lock_guard<std::recursive_mutex> lock(simt::mutex);
+  simt::text.clear();
+  for (const auto& [key, count] : simt::conflicts)
+    simt::text += std::to_string(count) + ' ' + simt::describe(key.second) + ' ' + key.first + '\n';
+  simt::conflicts.clear();
   return simt::text.c_str();
 }
 }

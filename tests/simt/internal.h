@@ -160,7 +160,7 @@ void run_all_streams();  // until nothing waits
 // ---------------------------------------------------------------- counters.cpp
 
 void count_access(const void* p, std::size_t bytes, bool shared, const void* place);
-void begin_block_counts(const void* kernel);
+void begin_block_counts(const void* kernel, std::size_t dynamic_bytes);
 void end_block_counts();
 
 }  // namespace simt

@@ -52,6 +52,7 @@ class Emulator:
         self.library = ctypes.CDLL(str(path))
         self.library.simt_report.restype = ctypes.c_char_p
         self.library.simt_counts.restype = ctypes.c_char_p
+        self.library.simt_conflicts.restype = ctypes.c_char_p
 
     def options(self, seed: int = 0, copies: str = "late", check: bool = True, count: bool = False):
         """How the next kernels run.
@@ -72,10 +73,16 @@ class Emulator:
 
     def counts(self) -> dict[str, dict[str, int]]:
         """By kernel, since the last call: shared memory accesses and bank conflicts, sectors of
-        global memory that were moved and that were needed."""
-        names = ("accesses", "conflicts", "sectors", "needed")
-        lines = [line.rsplit(" ", 4) for line in self.library.simt_counts().decode().splitlines()]
-        return {kernel: dict(zip(names, map(int, rest), strict=True)) for kernel, *rest in lines}
+        global memory that were moved and that were needed; the largest block, in threads, and what
+        it had of dynamic shared memory, in bytes."""
+        names = ("accesses", "conflicts", "sectors", "needed", "threads", "shared")
+        lines = self.library.simt_counts().decode().splitlines()
+        split = (line.rsplit(" ", len(names)) for line in lines)
+        return {kernel: dict(zip(names, map(int, rest), strict=True)) for kernel, *rest in split}
+
+    def conflicts(self) -> list[str]:
+        """Where the bank conflicts since the last call were: count, file:line and kernel."""
+        return self.library.simt_conflicts().decode().splitlines()
 
     def stream(self, number: int | None = None) -> Stream:
         """A new stream, as some library makes one, or the one with this number."""

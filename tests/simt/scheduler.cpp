@@ -317,7 +317,7 @@ cudaError_t run_launch(const cudaLaunchConfig_t& config, std::size_t shared_limi
     blockIdx = {static_cast<unsigned>(i % gridDim.x),
                 static_cast<unsigned>(i / gridDim.x % gridDim.y),
                 static_cast<unsigned>(i / gridDim.x / gridDim.y)};
-    begin_block_counts(call.kernel);
+    begin_block_counts(call.kernel, config.dynamicSmemBytes);
     run_block(config.dynamicSmemBytes);
     end_block_counts();
     if (aborted) break;

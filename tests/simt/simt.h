@@ -32,12 +32,41 @@ struct dim3 {
   constexpr dim3(unsigned a = 1, unsigned b = 1, unsigned c = 1) : x(a), y(b), z(c) {}
 };
 
+namespace simt {
+// As many bytes as one access of a thread moves: a compiler that sees four floats copied checks and
+// counts four accesses.
+template <std::size_t bytes>
+struct Whole {
+  typedef unsigned char type __attribute__((vector_size(bytes < 16 ? bytes : 16), may_alias));
+};
+template <class T>
+inline void copy_whole(T* to, const T* from) {
+  using Part = typename Whole<sizeof(T)>::type;
+  for (std::size_t i = 0; i < sizeof(T) / sizeof(Part); ++i)
+    reinterpret_cast<Part*>(to)[i] = reinterpret_cast<const Part*>(from)[i];
+}
+}  // namespace simt
+
+#define SIMT_COPIED_WHOLE(Vector)          \
+  Vector(const Vector& other) {            \
+    simt::copy_whole(this, &other);        \
+  }                                        \
+  Vector& operator=(const Vector& other) { \
+    simt::copy_whole(this, &other);        \
+    return *this;                          \
+  }
 #define SIMT_VECTOR(T, name)                                   \
   struct alignas(2 * sizeof(T)) name##2 {                      \
     T x, y;                                                    \
+    name##2() = default;                                       \
+    name##2(T x, T y) : x(x), y(y) {}                          \
+    SIMT_COPIED_WHOLE(name##2)                                 \
   };                                                           \
   struct alignas(sizeof(T) < 8 ? 4 * sizeof(T) : 16) name##4 { \
     T x, y, z, w;                                              \
+    name##4() = default;                                       \
+    name##4(T x, T y, T z, T w) : x(x), y(y), z(z), w(w) {}    \
+    SIMT_COPIED_WHOLE(name##4)                                 \
   };                                                           \
   inline name##2 make_##name##2(T x, T y) {                    \
     return {x, y};                                             \
@@ -54,6 +83,7 @@ SIMT_VECTOR(unsigned short, ushort)
 SIMT_VECTOR(signed char, char)
 SIMT_VECTOR(unsigned char, uchar)
 #undef SIMT_VECTOR
+#undef SIMT_COPIED_WHOLE
 
 extern uint3 threadIdx, blockIdx;  // set at every switch to another fiber
 extern dim3 blockDim, gridDim;
