@@ -267,9 +267,15 @@ struct AugmentImage {
   }
 };
 
+// Where element e of a block's pixels lies in shared memory: with an even number of channels, those
+// of threads some lanes apart would meet in a bank.
+CONVLET_DEVICE std::int32_t place_in_line(std::int32_t e, std::int64_t channels) {
+  return channels % 2 == 0 ? e ^ (e / 32 % 4) : e;
+}
+
 // A block has kThreads pixels of an image.
 template <class T, class Y>
-__global__ void __launch_bounds__(kThreads, 4)
+__global__ void __launch_bounds__(kThreads, 3)
     augment_kernel(AugmentShape s, AugmentNumbers spec, AugmentData data, const T* x, Y* y) {
   CONVLET_SHARED(Y, line, [kThreads * kFewChannels]);
   const auto pixels = static_cast<std::int32_t>(s.P * s.Q), Q = static_cast<std::int32_t>(s.Q);
@@ -298,7 +304,10 @@ __global__ void __launch_bounds__(kThreads, 4)
           if (c < s.C) v[c] = image.first_colours(source, c);
         if (image.colour.saturates) image.saturate(v);
         for (int c = 0; c < kFewChannels; ++c)
-          if (c < s.C) line[threadIdx.x * s.C + c] = stored<Y>(image.last_colours(v[c], c, erase));
+          if (c < s.C)
+            line[place_in_line(
+                static_cast<std::int32_t>(threadIdx.x) * static_cast<std::int32_t>(s.C) + c, s.C)] =
+                stored<Y>(image.last_colours(v[c], c, erase));
       } else {
         for (std::int64_t c = 0; c < s.C; ++c)
           to[at * s.C + c] =
@@ -311,7 +320,7 @@ __global__ void __launch_bounds__(kThreads, 4)
     const auto channels = static_cast<std::int32_t>(s.C);
     const std::int32_t count = min(kThreads, pixels - first) * channels;
     for (auto e = static_cast<std::int32_t>(threadIdx.x); e < count; e += kThreads)
-      to[static_cast<std::int64_t>(first) * channels + e] = line[e];
+      to[static_cast<std::int64_t>(first) * channels + e] = line[place_in_line(e, s.C)];
     __syncthreads();
   }
 }

@@ -11,7 +11,7 @@ namespace convlet::cuda {
 
 namespace {
 
-__global__ void __launch_bounds__(kMergeColumns* kMergeLines)
+__global__ void __launch_bounds__(kMergeColumns* kMergeLines, 1)
     merge_statistics_kernel(ChannelGrid g, const float* x, const double* sums, float* mean,
                             float* variance) {
   CONVLET_SHARED(CountedMoments, partial, [kMergeLines][kMergeColumns]);

@@ -141,7 +141,7 @@ void map_channels(Context& context, const ChannelGrid& g, const F& f) {
 // a row's share to both; F::kUnroll rows are read ahead. Sums are in float32 over 32 rows of a
 // thread, then in float64.
 template <int kVector, class F>
-__global__ void __launch_bounds__(kChannelThreads)
+__global__ void __launch_bounds__(kChannelThreads, 1)
     sum_channels_kernel(ChannelGrid g, F f, double* sums) {
   constexpr int kRowsOfFloat = 32;
   CONVLET_SHARED(double, partial, [2 * kVector][kChannelThreads]);

@@ -29,7 +29,7 @@ CONVLET_DEVICE Position position_of(std::int64_t index, std::int64_t rows, std::
   return {n, line - n * rows, pixel - line * columns, index - pixel * channels};
 }
 
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 1)
     direct_kernel(const Conv2dShape s, const float* x, const float* w, const float* bias,
                   Activation activation, float* y) {
   const std::int64_t C = s.C / s.groups, K = s.K / s.groups;

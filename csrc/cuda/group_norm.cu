@@ -51,7 +51,7 @@ CONVLET_DEVICE void for_group_items(const GroupNormShape& s, std::int64_t parts,
     f(i / width, group * width + i % width);
 }
 
-__global__ void __launch_bounds__(32 * kWarps)
+__global__ void __launch_bounds__(32 * kWarps, 1)
     group_scales_kernel(GroupNormShape s, ChannelGrid g, const float* x, const double* sums,
                         GroupScale* scales) {
   for_groups(s, [&](std::int64_t n, std::int64_t group) {
@@ -177,7 +177,7 @@ __global__ void __launch_bounds__(32 * kWarps)
   });
 }
 
-__global__ void __launch_bounds__(kMergeColumns* kMergeLines)
+__global__ void __launch_bounds__(kMergeColumns* kMergeLines, 1)
     merge_samples_kernel(GroupNormShape s, ChannelGrid g, const double* sums,
                          const GroupScale* scales, float* dgamma, float* dbeta) {
   const std::int64_t width = s.C / s.groups;

@@ -38,6 +38,11 @@ struct Radix {
     if (a.middle >= middle) a.middle -= middle, ++a.high;
     return a;
   }
+  CONVLET_DEVICE Digits after(Digits a, int n) const {  // n is small
+    for (a.low += n; a.low >= low; a.low -= low)
+      if (++a.middle == middle) a.middle = 0, ++a.high;
+    return a;
+  }
 };
 
 struct Matrix {
@@ -55,7 +60,7 @@ struct Matrix {
   CONVLET_DEVICE Step column_step(int n) const { return n; }
   CONVLET_DEVICE void advance_line(Line& line, Step step) const { line += step; }
   CONVLET_DEVICE void advance_column(Column& column, Step step) const { column += step; }
-  CONVLET_DEVICE Column next(Column column) const { return column + 1; }
+  CONVLET_DEVICE Column after(Column column, int n) const { return column + n; }
   CONVLET_DEVICE Place place(Column column) const { return column; }
   CONVLET_DEVICE bool find(Line line, Place place, std::int64_t* offset) const {
     *offset = line * pitch + place;
@@ -107,7 +112,7 @@ struct Patches {
   CONVLET_DEVICE void advance_column(Column& column, const Step& step) const {
     column = terms.sum(column, step);
   }
-  CONVLET_DEVICE Column next(const Column& column) const { return terms.sum(column, {0, 0, 1}); }
+  CONVLET_DEVICE Column after(const Column& column, int n) const { return terms.after(column, n); }
   CONVLET_DEVICE Place place(const Column& column) const {
     const std::int64_t h = column.high * tap_h,
                        w = static_cast<std::int64_t>(column.middle) * tap_w;
@@ -142,7 +147,7 @@ struct Filters {
   CONVLET_DEVICE void advance_column(Column& column, const Step& step) const {
     column = terms.sum(column, step);
   }
-  CONVLET_DEVICE Column next(const Column& column) const { return terms.sum(column, {0, 0, 1}); }
+  CONVLET_DEVICE Column after(const Column& column, int n) const { return terms.after(column, n); }
   CONVLET_DEVICE Place place(const Column& column) const {
     return {column.high * tap_h + column.middle * tap_w + column.low, column.high < taps_h};
   }
@@ -204,15 +209,17 @@ class Feed {
       }
       return;
     }
-    auto column = place_;
+    // Lanes 8 apart would meet in a bank: each begins with another of its four elements.
+    const int turn = static_cast<int>(threadIdx.x) / 8;
 #pragma unroll 1
-    for (int j = 0; j < 4; ++j, column = source_.next(column)) {
-      const auto place = source_.place(column);
+    for (int j = 0; j < 4; ++j) {
+      const int element = (j + turn) % 4;
+      const auto place = source_.place(source_.after(place_, element));
 #pragma unroll
       for (int i = 0; i < kPasses; ++i) {
         std::int64_t offset;
         const bool valid = source_.find(lines_[i], place, &offset);
-        copy_async_4(tile + Layout::offset(line_ + i * kAtOnce, column_) + j,
+        copy_async_4(tile + Layout::offset(line_ + i * kAtOnce, column_) + element,
                      source_.data + (valid ? offset : 0), valid);
       }
     }

@@ -100,7 +100,7 @@ bool windows_apart(const Pool2dShape& s) {
 
 // Windows that do not overlap: an item is a quad of a window, and writes dx from its first pixel to
 // where the next window begins.
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 1)
     max_pool2d_apart_kernel(std::int64_t items, Pool2dShape s, const float* dy, const float* x,
                             float* dx, bool wide) {
   for (std::int64_t item = first_item(); item < items; item += all_threads()) {
@@ -149,7 +149,7 @@ CONVLET_DEVICE void for_windows(const Pool2dShape& s, std::int64_t h, std::int64
 }
 
 // An item is a quad of dx. Every window over it looks for its maximum again.
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 1)
     max_pool2d_overlapping_kernel(std::int64_t items, Pool2dShape s, const float* dy,
                                   const float* x, float* dx, bool wide) {
   for (std::int64_t item = first_item(); item < items; item += all_threads()) {

@@ -159,7 +159,7 @@ CONVLET_DEVICE void join_rows(const ColumnPlace& at, int lanes, T (&value)[4], J
 
 // An item is a block of columns of one position in one part.
 template <class How>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 1)
     reduce_columns_kernel(std::int64_t items, Cut cut, const float* x, float* y, bool wide,
                           float divisor) {
   for (std::int64_t item = blockIdx.x; item < items; item += gridDim.x) {

@@ -66,7 +66,7 @@ inline int team_size(std::int64_t count) {
 // row(team, n, count) for the rows n of N. A team without a row gets count 0 and must neither read
 // nor write, but joins in what the warp does together.
 template <class Row>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 1)
     rows_kernel(std::int64_t N, std::int64_t count, int size, Row row) {
   const Team team(size);
   const int teams = kThreads / size;
