@@ -23,6 +23,7 @@ FILES = (
     "broadcast",
     "capture",
     "conv2d",
+    "conv2d_pool",
     "cuda_arrays",
     "cuda_libraries",
     "dense",

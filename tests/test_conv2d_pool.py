@@ -20,6 +20,7 @@ from reference import (
     nhwc,
     torch_conv2d,
 )
+from test_products import supported
 
 CASES = {
     # N, H, W, C, K, window of the convolution, and of the pooling
@@ -33,6 +34,9 @@ CASES = {
     "rows": (1, 70, 66, 3, 40, 3, 2, {}),
     "one": (1, 2, 2, 1, 1, 1, 2, {}),
     "many": (19, 5, 5, 8, 16, 2, 2, {}),
+    "quads": (2, 7, 18, 20, 68, 3, (1, 4), {}),
+    "tiles": (3, 15, 13, 4, 132, 3, 2, {}),
+    "first": (2, 15, 13, 3, 32, 3, 2, {}),
 }
 
 
@@ -69,12 +73,13 @@ def kernels(net, mode="train", fuse=True):
     return [step["kernel"] for step in steps]
 
 
-def run(net, x, dy, fuse=True, batch=None):
+def run(net, x, dy, fuse=True, batch=None, **options):
     """y and the gradients of all parameters in a train step where the gradient of y is dy, nearly:
     what it really is comes third."""
     state = net.state()
-    plan = _core.Plan(net.graph, state, "train", batch or max(1, len(x)), [MSE], fuse=fuse)
-    y = _core.Plan(net.graph, net.state(), "test", max(1, len(x)), [MSE], fuse=fuse)
+    options["fuse"] = fuse
+    plan = _core.Plan(net.graph, state, "train", batch or max(1, len(x)), [MSE], **options)
+    y = _core.Plan(net.graph, net.state(), "test", max(1, len(x)), [MSE], **options)
     y.run([x], [np.zeros_like(dy)])
     target = y.output(0) - dy / 2
     weights = np.full(len(x), len(x) * dy[0].size, np.float32)  # they undo the means
@@ -157,6 +162,19 @@ def test_fused_is_unfused(name):
         for fuse in (True, False)
     ]
     assert_exact(*outputs)
+
+
+@pytest.mark.parametrize("precision", list(supported()))
+@pytest.mark.parametrize("name", ["rows", "quads", "tiles", "first"])
+def test_fused_is_unfused_in_every_precision(name, precision):
+    """Both round the same factors, and sums of integers are exact."""
+    net = network(*CASES[name])
+    net.parameters = [integers(*p.shape, seed=i) for i, p in enumerate(net.parameters)]
+    x, dy = data_of(net, CASES[name][0], integers)
+    fused, unfused = (run(net, x, dy, fuse=fuse, precision=precision)[:2] for fuse in (True, False))
+    assert_exact(fused[0], unfused[0])
+    for a, b in zip(fused[1], unfused[1], strict=True):
+        assert_exact(a, b)
 
 
 @pytest.mark.parametrize("relu", [True, False])

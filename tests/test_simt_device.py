@@ -16,13 +16,8 @@ from simt.library import build
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# What a plan does without, and what loaders call on the host (csrc/ops/kernels.h).
+# What loaders call on the host (csrc/ops/kernels.h).
 LEFT_OUT = {
-    "conv2d_pool",
-    "conv2d_pool_workspace",
-    "conv2d_pool_backward_bias",
-    "conv2d_pool_backward_input",
-    "conv2d_pool_backward_weight",
     "resize_bilinear",
     "resize_workspace",
 }

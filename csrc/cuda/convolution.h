@@ -2,6 +2,8 @@
 // is a convolution of images of one pixel with a window of one, and so is the product of two
 // matrices: dense.cu and matmul.cu use these functions too.
 #pragma once
+#include <type_traits>
+
 #include "core/device.h"
 #include "cuda/product_shape.h"
 #include "ops/kernels.h"
@@ -15,6 +17,8 @@ struct Batch {
 };
 constexpr Batch kAlone = {1, 0, 0, 0};
 
+std::remove_pointer_t<decltype(Kernels::bias_gradient_workspace)> bias_gradient_workspace;
+
 // The members of Kernels that depend on the precision, in conv2d*.cu, dense.cu and matmul.cu.
 template <Precision precision>
 std::size_t conv2d_workspace(const Conv2dShape& shape, Pass pass, int threads);
@@ -27,6 +31,20 @@ void conv2d_backward_input(Context& context, const Conv2dShape& shape, const flo
 template <Precision precision>
 void conv2d_backward_weight(Context& context, const Conv2dShape& shape, const float* dy,
                             const float* x, float* dw, void* workspace);
+template <Precision precision>
+std::size_t conv2d_pool_workspace(const Conv2dPoolShape& shape, Pass pass, int threads);
+template <Precision precision>
+void conv2d_pool(Context& context, const Conv2dPoolShape& shape, const float* x, const float* w,
+                 const float* bias, Activation activation, float* y, std::uint8_t* choice,
+                 void* workspace);
+template <Precision precision>
+void conv2d_pool_backward_input(Context& context, const Conv2dPoolShape& shape, const float* dy,
+                                const std::uint8_t* choice, const float* w, float* dx,
+                                void* workspace);
+template <Precision precision>
+void conv2d_pool_backward_weight(Context& context, const Conv2dPoolShape& shape, const float* dy,
+                                 const std::uint8_t* choice, const float* x, float* dw,
+                                 void* workspace);
 template <Precision precision>
 std::size_t dense_workspace(const DenseShape& shape, Pass pass, int threads);
 template <Precision precision>

@@ -32,11 +32,11 @@ struct Result {
   }
 };
 
-template <class A_, class B_>
+template <class A, class B, class Y = Result>
 struct Product {
-  A_ a;
-  B_ b;
-  Result y;
+  A a;
+  B b;
+  Y y;
   std::int64_t terms;
 };
 
@@ -52,6 +52,7 @@ template <Precision precision>
 using WideTile = Tile<128, wide_columns(precision), 32, wide_columns(precision) / 2>;
 using SquareTile = Tile<64, 64, 32, 32>;
 using NarrowTile = Tile<128, 32, 32, 32>;
+using SmallTile = Tile<32, 32, 32, 32>;
 
 // What a method of multiplying needs of shared memory, in floats.
 template <class Method>
@@ -231,6 +232,18 @@ void launch_blocks(Context& context, const Problem& problem, const Cut& cut) {
          Stage<Method>::kBytes, problem, cut, blocks);
 }
 
+template <Precision precision, class Problem>
+void launch_tiles(Context& context, const Problem& problem, const Cut& cut) {
+  if (cut.tile == TileKind::wide)
+    launch_blocks<ByWarps<Problem, WideTile<precision>, precision>>(context, problem, cut);
+  else if (cut.tile == TileKind::square)
+    launch_blocks<ByWarps<Problem, SquareTile, precision>>(context, problem, cut);
+  else if (cut.tile == TileKind::narrow)
+    launch_blocks<ByWarps<Problem, NarrowTile, precision>>(context, problem, cut);
+  else
+    launch_blocks<ByWarps<Problem, SmallTile, precision>>(context, problem, cut);
+}
+
 // y = act(bias + the sum of the parts); y is `size` values, in rows as long as bias.
 void finish_parts(Context& context, std::int64_t parts, const float* partial, std::int64_t size,
                   std::int64_t columns, const float* bias, Activation activation, float* y);
@@ -255,14 +268,8 @@ void multiply(Context& context, const Problem& problem, const ProductShape& shap
               std::int64_t width, void* workspace) {
   if (shape.elements == 0) return;
   const Cut cut = cut_product(shape, precision);
-  multiply_parts(context, problem, cut, shape.elements, width, workspace, [&](const Problem& p) {
-    if (cut.tile == TileKind::wide)
-      launch_blocks<ByWarps<Problem, WideTile<precision>, precision>>(context, p, cut);
-    else if (cut.tile == TileKind::square)
-      launch_blocks<ByWarps<Problem, SquareTile, precision>>(context, p, cut);
-    else
-      launch_blocks<ByWarps<Problem, NarrowTile, precision>>(context, p, cut);
-  });
+  multiply_parts(context, problem, cut, shape.elements, width, workspace,
+                 [&](const Problem& p) { launch_tiles<precision>(context, p, cut); });
 }
 
 }  // namespace convlet::cuda

@@ -21,8 +21,8 @@ struct ProductShape {
   std::int64_t elements;              // of the whole result
 };
 
-// Rows x columns of the result that one block makes: 128 x wide_columns, 64x64, 128x32.
-enum class TileKind { wide, square, narrow };
+// Rows x columns of the result that one block makes: 128 x wide_columns, 64x64, 128x32, 32x32.
+enum class TileKind { wide, square, narrow, small };
 
 // float32, with its three products, needs more registers for each result.
 constexpr int wide_columns(Precision precision) {
@@ -43,9 +43,10 @@ inline std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
 
 // Into tiles of `rows` x `columns`, and parts enough to fill a device.
 inline Cut cut_into(const ProductShape& s, TileKind tile, std::int64_t rows, std::int64_t columns) {
-  constexpr std::int64_t kEnough = 512, kShortestPart = 256;
+  constexpr std::int64_t kShortestPart = 256;
+  const std::int64_t enough = tile == TileKind::small ? 2048 : 512;  // its blocks are one warp each
   Cut cut = {tile, ceil_div(s.rows, rows), ceil_div(s.columns, columns), s.slices, 1, 0};
-  const std::int64_t for_blocks = kEnough / std::max<std::int64_t>(cut.blocks(), 1);
+  const std::int64_t for_blocks = enough / std::max<std::int64_t>(cut.blocks(), 1);
   const std::int64_t parts = std::max({std::min(s.terms / kShortestPart, for_blocks),
                                        ceil_div(s.terms, kLongestPart), std::int64_t{1}});
   cut.part_terms = ceil_div(ceil_div(s.terms, parts), kPartUnit) * kPartUnit;
@@ -54,6 +55,8 @@ inline Cut cut_into(const ProductShape& s, TileKind tile, std::int64_t rows, std
 }
 
 inline Cut cut_product(const ProductShape& s, Precision precision) {
+  // The gradient of a first layer's weights has a row for each tap of 1 or 3 channels.
+  if (s.columns <= 32 && s.rows <= 32) return cut_into(s, TileKind::small, 32, 32);
   if (s.columns <= 32) return cut_into(s, TileKind::narrow, 128, 32);
   // Wide tiles read least from memory, where there are enough of them and not one half is empty.
   constexpr std::int64_t kEnoughWide = 96;

@@ -26,6 +26,7 @@ namespace convlet::cuda {
   KERNEL(fold_batch_norm)               \
   KERNEL(bias_gradient_workspace)       \
   KERNEL(bias_gradient)                 \
+  KERNEL(conv2d_pool_backward_bias)     \
   KERNEL(binary)                        \
   KERNEL(binary_backward)               \
   KERNEL(where)                         \
@@ -88,13 +89,17 @@ CONVLET_KERNELS(CONVLET_DECLARE)
 
 namespace {
 
-// conv2d.cu, dense.cu and matmul.cu: what the precision changes.
+// conv2d.cu, conv2d_pool.cu, dense.cu and matmul.cu: what the precision changes.
 template <Precision precision>
 void set_products(Kernels& t) {
   t.conv2d_workspace = conv2d_workspace<precision>;
   t.conv2d = conv2d<precision>;
   t.conv2d_backward_input = conv2d_backward_input<precision>;
   t.conv2d_backward_weight = conv2d_backward_weight<precision>;
+  t.conv2d_pool_workspace = conv2d_pool_workspace<precision>;
+  t.conv2d_pool = conv2d_pool<precision>;
+  t.conv2d_pool_backward_input = conv2d_pool_backward_input<precision>;
+  t.conv2d_pool_backward_weight = conv2d_pool_backward_weight<precision>;
   t.dense_workspace = dense_workspace<precision>;
   t.dense = dense<precision>;
   t.dense_backward_input = dense_backward_input<precision>;
