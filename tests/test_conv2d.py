@@ -87,6 +87,14 @@ def test_windows(window, stride, dilation):
     check((2, 23, 27, 5), (*window, 5, 17), options)
 
 
+@pytest.mark.parametrize("size", [(5, 1, 1), (3, 17, 19), (9, 7, 5), (1, 31, 2)])
+@pytest.mark.parametrize("channels", [(1, 1), (17, 5), (5, 31), (99, 66), (208, 3)])
+@pytest.mark.parametrize("stride", [1, (2, 3)])
+def test_pointwise(isa, size, channels, stride):
+    c, k = channels
+    check((*size, c), (1, 1, c, k), {"stride": stride})
+
+
 @pytest.mark.parametrize("padding", ["same", "valid", 0, 2, (1, 3), ((0, 2), (3, 1)), 9])
 @pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize("size", [(9, 12), (10, 3)])

@@ -14,6 +14,9 @@ struct WeightGradient {
   // Where there is padding: trimmed, each tap (r,s) has a list of the pixels that it meets; or else
   // x is copied with its padding, and all taps meet all pixels.
   bool trimmed, copied;
+  // A window of one pixel: x is packed as dy is, as panels of channels, each with the pixels that
+  // windows start at one after the other.
+  bool pointwise;
   std::int64_t copy_floats, block_pixels, block_runs;
   std::int64_t groups;
   Panels panels;  // output channels of a group
@@ -37,6 +40,15 @@ constexpr std::int64_t kMostParts = 8;
 constexpr std::int64_t kPartsBytes = 8 << 20;
 // The fewest pixels for which a part of its own pays.
 constexpr std::int64_t kPartPixels = 128;
+// Rows that pass by all panels together: their values stay in the second-level cache meanwhile.
+constexpr std::int64_t kRowsTogether = 96;
+
+// Blocks of at most kStretch pixels, as many as a tile takes at once, whatever lies between them.
+inline Blocks cut_into_pixels(Windows w, std::int64_t result_channels, std::int64_t least) {
+  w.step_h = w.step_w = 1;
+  const std::int64_t pixel_bytes = 4 * (w.channels + result_channels) + 16;
+  return cut_into_blocks(w, result_channels, kStretch * pixel_bytes, least);
+}
 
 template <class Product>
 inline WeightGradient make_weight_gradient(const Conv2dShape& s, int threads, void* memory) {
@@ -64,7 +76,10 @@ inline WeightGradient make_weight_gradient(const Conv2dShape& s, int threads, vo
   const std::int64_t worth = g.windows.images * s.P * s.Q / kPartPixels;
   const std::int64_t most_parts =
       larger(1, smaller(smaller(kMostParts, worth), kPartsBytes / dw_bytes));
-  g.blocks = cut_into_blocks(g.windows, s.K, larger(kBlockBytes, dw_bytes / 4), most_parts);
+  g.pointwise = s.R == 1 && s.S == 1 && s.groups == 1 && !g.windows.padded();
+  g.blocks = g.pointwise
+                 ? cut_into_pixels(g.windows, s.K, most_parts)
+                 : cut_into_blocks(g.windows, s.K, larger(kBlockBytes, dw_bytes / 4), most_parts);
   g.parts = smaller(most_parts, larger(1, g.blocks.count));
 
   // Pixels at a distance of many cache lines, a power of two, compete for the same few places in
@@ -76,6 +91,7 @@ inline WeightGradient make_weight_gradient(const Conv2dShape& s, int threads, vo
                      : source_pitch(g.windows);
   g.copy_floats = g.copied ? g.blocks.images * g.pitch.image : 0;
   g.block_pixels = g.blocks.images * g.blocks.rows * s.Q;
+  if (g.pointwise) g.copy_floats = Panels{s.C}.count() * kPanel * g.block_pixels;
   g.block_runs = RunList::most(g.blocks.images * g.blocks.rows, g.block_pixels);
 
   const std::int64_t all_panels = g.depthwise ? 1 : g.groups * g.panels.count();
@@ -92,7 +108,10 @@ inline WeightGradient make_weight_gradient(const Conv2dShape& s, int threads, vo
   g.runs = workspace.take<Run>(g.block_runs * threads);
   g.bytes = workspace.bytes();
 
-  if (memory) {
+  if (memory && g.pointwise) {
+    for (std::int64_t c = 0; c < s.C; ++c)
+      g.rows[c] = {c / kPanel * kPanel * g.block_pixels + c % kPanel, c * s.K};
+  } else if (memory) {
     Row* row = g.rows;
     const std::int64_t terms = s.C / s.groups;
     for (std::int64_t r = 0; r < s.R; ++r)
@@ -118,6 +137,10 @@ inline std::int64_t list_pixels(const WeightGradient& g, const Block& block, std
   top = larger(top, block.row) - block.row;
   bottom = smaller(bottom, block.row + block.rows) - block.row;
   RunList list(runs);
+  if (g.pointwise) {
+    list.add({0, block.images * block.rows * w.columns, kPanel, 0});
+    return list.count();
+  }
   for (std::int64_t n = 0; n < block.images; ++n)
     for (std::int64_t i = top; i < bottom; ++i)
       list.add({g.pitch.window(w, n, i, left), right - left, w.step_w * g.pitch.pixel,
@@ -125,9 +148,23 @@ inline std::int64_t list_pixels(const WeightGradient& g, const Block& block, std
   return list.count();
 }
 
+// Packs `count` pixels, `stride` floats apart, for all panels that for_panels names; neighbouring
+// pixels are read together, whole. `next` are the same pixels of the next image, or null.
+template <class Product, class ForPanels>
+inline void pack_pixels(const float* from, const float* next, std::int64_t stride,
+                        std::int64_t count, std::int64_t first, ForPanels&& for_panels) {
+  constexpr std::int64_t kPixels = 16;
+  for (std::int64_t i = 0; i < count; i += kPixels)
+    for_panels([&](std::int64_t channel, int columns, int width, float* to) {
+      const std::int64_t at = i * stride + channel;
+      Product::pack_pixels(from + at, next ? next + at : nullptr, stride,
+                           smaller(kPixels, count - i), columns, width, to + (first + i) * width);
+    });
+}
+
 // Adds one block to a part's dw, for the panels [first_panel, last_panel) of all groups. dy is that
-// of the block (depthwise only); otherwise pack(block, channel, columns, width, to) packs a panel
-// of it that begins at this channel.
+// of the block (depthwise only); otherwise pack(block, for_panels) packs it, where for_panels(f)
+// calls f(first channel, columns, width, to) for each of the panels.
 template <class Product, class Pack>
 inline void add_block(const Conv2dShape& s, const WeightGradient& g, const Block& block,
                       const float* images, const float* dy, Pack&& pack, std::int64_t first_panel,
@@ -140,9 +177,11 @@ inline void add_block(const Conv2dShape& s, const WeightGradient& g, const Block
     return p / panels * g.panels.columns + p % panels * kPanel;
   };
   if (!g.depthwise)
-    for (std::int64_t p = first_panel; p < last_panel; ++p)
-      pack(block, channel_of(p), g.panels.columns_of(p % panels), g.panels.width_of(p % panels),
-           packed + (p - first_panel) * panel_size);
+    pack(block, [&](auto&& f) {
+      for (std::int64_t p = first_panel; p < last_panel; ++p)
+        f(channel_of(p), g.panels.columns_of(p % panels), g.panels.width_of(p % panels),
+          packed + (p - first_panel) * panel_size);
+    });
 
   const std::int64_t tap_lists = g.trimmed ? s.R * s.S : 1;
   const std::int64_t rows_per_list = g.row_count / tap_lists;
@@ -154,16 +193,38 @@ inline void add_block(const Conv2dShape& s, const WeightGradient& g, const Block
       depthwise_weight(images, rows, rows_per_list, runs, run_count, dy, s.K, dw, !first_block);
       continue;
     }
-    for (std::int64_t p = first_panel; p < last_panel; ++p)
-      for_each_stretch(runs, run_count,
-                       [&](const Run* stretch, std::int64_t count, bool first, bool) {
-                         multiply<Product>(images + p / panels * terms, rows, rows_per_list,
-                                           stretch, count, packed + (p - first_panel) * panel_size,
-                                           g.panels.width_of(p % panels), dw + channel_of(p),
-                                           g.panels.columns_of(p % panels),
-                                           {nullptr, !first_block || !first, Activation::none});
-                       });
+    for (std::int64_t row = 0; row < rows_per_list; row += kRowsTogether)
+      for (std::int64_t p = first_panel; p < last_panel; ++p)
+        for_each_stretch(runs, run_count,
+                         [&](const Run* stretch, std::int64_t count, bool first, bool) {
+                           multiply<Product>(images + p / panels * terms, rows + row,
+                                             smaller(kRowsTogether, rows_per_list - row), stretch,
+                                             count, packed + (p - first_panel) * panel_size,
+                                             g.panels.width_of(p % panels), dw + channel_of(p),
+                                             g.panels.columns_of(p % panels),
+                                             {nullptr, !first_block || !first, Activation::none});
+                         });
   }
+}
+
+// The pixels of a block of a pointwise x, as panels.
+template <class Product>
+inline void pack_images(const WeightGradient& g, const Block& block, std::int64_t N, const float* x,
+                        float* to) {
+  const Windows& w = g.windows;
+  const std::int64_t row = w.width * w.channels, image = w.height * row;
+  const Panels panels = {w.channels};
+  for (std::int64_t n = 0; n < block.images; ++n)
+    for (std::int64_t i = 0; i < block.rows; ++i) {
+      const std::int64_t first = Product::terms * (block.image + n);
+      const float* from = x + first * image + (block.row + i) * w.step_h * row;
+      pack_pixels<Product>(from, first + 1 < N ? from + image : nullptr, w.step_w * w.channels,
+                           w.columns, (n * block.rows + i) * w.columns, [&](auto&& f) {
+                             for (std::int64_t p = 0; p < panels.count(); ++p)
+                               f(p * kPanel, panels.columns_of(p), kPanel,
+                                 to + p * kPanel * g.block_pixels);
+                           });
+    }
 }
 
 // A block's images as the tiles read them.
@@ -172,6 +233,10 @@ inline const float* images_of(const WeightGradient& g, const Block& block, std::
                               const float* x, float* to) {
   const Windows& w = g.windows;
   const std::int64_t C = w.channels, m = g.channels / C;
+  if (g.pointwise) {
+    pack_images<Product>(g, block, N, x, to);
+    return to;
+  }
   if constexpr (Product::converts) {
     const std::int64_t image = w.height * w.width * C;
     for (std::int64_t n = 0; n < block.images; ++n) {
@@ -240,10 +305,14 @@ template <class Product>
 inline void correlate_weight(Context& context, const Conv2dShape& s, const float* dy,
                              const float* x, float* dw, void* memory) {
   const std::int64_t image = s.P * s.Q * s.K;
-  auto pack = [&](const Block& block, std::int64_t channel, int columns, int width, float* to) {
-    const std::int64_t first = Product::terms * block.image;
-    Product::pack_images(dy + first * image + block.row * s.Q * s.K + channel, image, s.N - first,
-                         block.images, s.K, block.rows * s.Q, columns, width, to);
+  auto pack = [&](const Block& block, auto&& for_panels) {
+    const std::int64_t pixels = block.rows * s.Q;
+    for (std::int64_t n = 0; n < block.images; ++n) {
+      const std::int64_t first = Product::terms * (block.image + n);
+      const float* from = dy + first * image + block.row * s.Q * s.K;
+      pack_pixels<Product>(from, first + 1 < s.N ? from + image : nullptr, s.K, pixels, n * pixels,
+                           for_panels);
+    }
   };
   weight_gradient<Product>(context, s, dy, pack, x, dw, memory);
 }

@@ -331,10 +331,12 @@ inline void correlate_pool_weight(Context& context, const Conv2dPoolShape& s, co
   if (!Product::converts && picks_weight_gradient(s))
     return picked_weight_gradient(context, s, dy, choice, x, dw, memory);
   const PooledGradient dz = {s.pool, dy, choice};
-  auto pack = [&](const Block& block, std::int64_t channel, int columns, int width, float* to) {
-    for (std::int64_t i = 0; i < block.images * block.rows; ++i, to += s.conv.Q * width)
-      dz.panel<Product>(Product::terms * (block.image + i / block.rows), block.row + i % block.rows,
-                        channel, columns, width, to);
+  auto pack = [&](const Block& block, auto&& for_panels) {
+    for_panels([&](std::int64_t channel, int columns, int width, float* to) {
+      for (std::int64_t i = 0; i < block.images * block.rows; ++i, to += s.conv.Q * width)
+        dz.panel<Product>(Product::terms * (block.image + i / block.rows),
+                          block.row + i % block.rows, channel, columns, width, to);
+    });
   };
   weight_gradient<Product>(context, s.conv, nullptr, pack, x, dw, memory);
 }

@@ -203,6 +203,13 @@ struct Panels {
 // to[i * width + j] = from[i * stride + j] for j < columns, 0 for the rest of the width.
 inline void pack_rows(const float* from, std::int64_t stride, std::int64_t rows, int columns,
                       int width, float* to) {
+  if (columns == kPanel) {  // most panels: without a decision for each row
+    for (std::int64_t i = 0; i < rows; ++i, from += stride, to += width) {
+      CONVLET_UNROLL
+      for (int j = 0; j < kPanel; j += V::width) store(to + j, load(from + j));
+    }
+    return;
+  }
   for (std::int64_t i = 0; i < rows; ++i, from += stride, to += width) {
     int j = 0;
     for (; j + V::width <= columns; j += V::width) store(to + j, load(from + j));

@@ -26,11 +26,10 @@ struct Float32 {
                      std::int64_t columns, float* to) {
     for (std::int64_t i = 0; i < rows; ++i) copy(to + i * columns, from + i * stride, columns);
   }
-  static void pack_images(const float* from, std::int64_t image, std::int64_t, std::int64_t images,
-                          std::int64_t stride, std::int64_t rows, int columns, int width,
-                          float* to) {
-    for (std::int64_t n = 0; n < images; ++n)
-      pack_rows(from + n * image, stride, rows, columns, width, to + n * rows * width);
+  // Rows of pixels; the second are the same of the next image, for those that take two terms.
+  static void pack_pixels(const float* from, const float*, std::int64_t stride, std::int64_t rows,
+                          int columns, int width, float* to) {
+    pack_rows(from, stride, rows, columns, width, to);
   }
 };
 
@@ -65,14 +64,11 @@ struct Bfloat16 {
                      std::int64_t columns, float* to) {
     pack(from, stride, rows, static_cast<int>(columns), static_cast<int>(columns), to);
   }
-  // `images` elements of images, each of `rows` rows: a row of `to` is the pair of the same row of
-  // two neighbouring images, which are `image` floats apart; of the last there may be one.
-  static void pack_images(const float* from, std::int64_t image, std::int64_t images_left,
-                          std::int64_t images, std::int64_t stride, std::int64_t rows, int columns,
-                          int width, float* to) {
-    for (std::int64_t n = 0; n < images; ++n, from += 2 * image, to += rows * width)
-      pack_pairs(from, 2 * n + 1 < images_left ? from + image : nullptr, stride, rows, columns,
-                 width, to);
+  // A row of `to` is the pair of the same row of two neighbouring images; of the last there may be
+  // one, and `next` is null.
+  static void pack_pixels(const float* from, const float* next, std::int64_t stride,
+                          std::int64_t rows, int columns, int width, float* to) {
+    pack_pairs(from, next, stride, rows, columns, width, to);
   }
 
   // Rows of values, one after the other, to rows of elements.
