@@ -3,70 +3,123 @@
 // of a part one after the other in float64; blocks and parts depend on the shape alone.
 namespace convlet::CONVLET_ISA {
 
-inline std::int64_t rows_of_block(std::int64_t channels) {
-  return larger(8, smaller(32, 16384 / channels));
-}
+constexpr std::int64_t kRowsOfBlock = 32;
+// Within a block channels are taken so many at a time, or fewer, row by row: memory is read in long
+// pieces, and what is added up stays in the first-level cache.
+constexpr std::int64_t kChannelsAtOnce = 512;
+
 inline std::int64_t channel_parts(std::int64_t rows, std::int64_t channels) {
   const std::int64_t parts = smaller(rows * channels / 65536, rows / 8);
   return larger(1, smaller(kReductionParts, parts));
 }
 
-inline int lanes_in(All) {
-  return V::width;
-}
-inline int lanes_in(First lanes) {
-  return lanes.n;
-}
-
 // f(first row, last row, part) for every block of rows, in order within each part.
 template <class F>
 inline void for_blocks(Context& context, std::int64_t rows, std::int64_t channels, F f) {
-  const std::int64_t parts = channel_parts(rows, channels), block = rows_of_block(channels);
+  const std::int64_t parts = channel_parts(rows, channels);
   parallel_for(context, parts, 1, [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t part = begin; part < end; ++part) {
       const std::int64_t last = rows * (part + 1) / parts;
-      for (std::int64_t n = rows * part / parts; n < last; n += block)
-        f(n, smaller(n + block, last), part);
+      for (std::int64_t n = rows * part / parts; n < last; n += kRowsOfBlock)
+        f(n, smaller(n + kRowsOfBlock, last), part);
     }
   });
 }
 
-// Adds a block of rows of some channels to the moments of the `before` rows above it, zeros where
-// there are none. Squares are
-// taken of the distances from the block's own mean, rounded; what the rounding leaves is made good.
-template <int kVectors, class Lanes>
-inline void add_block(const float* x, std::int64_t rows, std::int64_t channels, double before,
-                      double* mean, double* square, Lanes lanes) {
-  V center[kVectors], rest[kVectors], squares[kVectors];
-  for (int j = 0; j < kVectors; ++j) center[j] = rest[j] = squares[j] = zero();
-  for (std::int64_t n = 0; n < rows; ++n)
-    for (int j = 0; j < kVectors; ++j)
-      center[j] = center[j] + load(x + n * channels + j * V::width, lanes);
-  for (int j = 0; j < kVectors; ++j)
-    center[j] = center[j] * broadcast(1.0f / static_cast<float>(rows));
-  for (std::int64_t n = 0; n < rows; ++n)
-    for (int j = 0; j < kVectors; ++j) {
-      const V distance = load(x + n * channels + j * V::width, lanes) - center[j];
-      rest[j] = rest[j] + distance;
-      squares[j] = fma(distance, distance, squares[j]);
+// f(first channel, how many) for pieces of a row of at most kChannelsAtOnce.
+template <class F>
+inline void for_pieces(std::int64_t channels, F f) {
+  for (std::int64_t c = 0; c < channels; c += kChannelsAtOnce)
+    f(c, smaller(kChannelsAtOnce, channels - c));
+}
+
+// f(n, count, c, lanes) for the vectors of channels of `count` rows together, 4 or 1, from row n
+// on.
+template <class F>
+inline void for_row_groups(std::int64_t first, std::int64_t last, std::int64_t channels, F f) {
+  constexpr int kRows = 4;
+  std::int64_t n = first;
+  for (; n + kRows <= last; n += kRows)
+    for_vectors(0, channels, [&](std::int64_t c, auto lanes) {
+      f(n, std::integral_constant<int, kRows>(), c, lanes);
+    });
+  for (; n < last; ++n)
+    for_vectors(0, channels, [&](std::int64_t c, auto lanes) {
+      f(n, std::integral_constant<int, 1>(), c, lanes);
+    });
+}
+
+// Adds a block of rows of some channels, at most kChannelsAtOnce, to the moments of the `before`
+// rows above it, zeros where there are none. A row has `pitch` floats. Squares are taken of the
+// distances from the block's own mean, rounded; what the rounding leaves is made good.
+inline void add_block(const float* x, std::int64_t rows, std::int64_t pitch, std::int64_t channels,
+                      double before, double* mean, double* square) {
+  float center[kChannelsAtOnce], rest[kChannelsAtOnce], squares[kChannelsAtOnce];
+  for (float* sums : {center, rest, squares}) clear(sums, channels);
+  for_row_groups(0, rows, channels, [&](std::int64_t n, auto count, std::int64_t c, auto lanes) {
+    V sum = load(center + c, lanes);
+    CONVLET_UNROLL
+    for (int i = 0; i < decltype(count)::value; ++i)
+      sum = sum + load(x + (n + i) * pitch + c, lanes);
+    store(center + c, sum, lanes);
+  });
+  const V share = broadcast(1.0f / static_cast<float>(rows));
+  for_vectors(0, channels, [&](std::int64_t c, auto lanes) {
+    store(center + c, load(center + c, lanes) * share, lanes);
+  });
+  for_row_groups(0, rows, channels, [&](std::int64_t n, auto count, std::int64_t c, auto lanes) {
+    const V middle = load(center + c, lanes);
+    V left = load(rest + c, lanes), sum = load(squares + c, lanes);
+    CONVLET_UNROLL
+    for (int i = 0; i < decltype(count)::value; ++i) {
+      const V distance = load(x + (n + i) * pitch + c, lanes) - middle;
+      left = left + distance;
+      sum = fma(distance, distance, sum);
     }
-  const double count = static_cast<double>(rows), inverse = 1.0 / count;
-  const Shares shares = shares_of(before, count);
-  for (int j = 0; j < kVectors; ++j) {
-    float c[V::width], r[V::width], q[V::width];
-    store(c, center[j]);
-    store(r, rest[j]);
-    store(q, squares[j]);
-    for (int k = 0; k < lanes_in(lanes); ++k) {
-      const double left = static_cast<double>(r[k]) * inverse;
-      const Moments block = {static_cast<double>(c[k]) + left,
-                             static_cast<double>(q[k]) - static_cast<double>(r[k]) * left};
-      const int i = j * V::width + k;
-      const Moments all = merged({mean[i], square[i]}, block, shares);
-      mean[i] = all.mean;
-      square[i] = all.square;
-    }
+    store(rest + c, left, lanes);
+    store(squares + c, sum, lanes);
+  });
+  const double rows_here = static_cast<double>(rows), inverse = 1.0 / rows_here;
+  const Shares shares = shares_of(before, rows_here);
+  for (std::int64_t c = 0; c < channels; ++c) {
+    const double r = rest[c], left = r * inverse;
+    const Moments block = {static_cast<double>(center[c]) + left,
+                           static_cast<double>(squares[c]) - r * left};
+    const Moments all = merged({mean[c], square[c]}, block, shares);
+    mean[c] = all.mean;
+    square[c] = all.square;
   }
+}
+
+// g and x - mean of a place.
+struct GradientTerms {
+  V g, distance;
+};
+
+// Adds a block of rows' g and g * (x - mean), which at(row, channel, lanes) gives, to the sums.
+template <class At>
+inline void add_gradients(std::int64_t first, std::int64_t last, std::int64_t channels, At at,
+                          double* plain_sums, double* product_sums) {
+  for_pieces(channels, [&](std::int64_t begin, std::int64_t count_here) {
+    float plain[kChannelsAtOnce], product[kChannelsAtOnce];
+    for (float* sums : {plain, product}) clear(sums, count_here);
+    for_row_groups(first, last, count_here,
+                   [&](std::int64_t n, auto count, std::int64_t c, auto lanes) {
+                     V g = load(plain + c, lanes), p = load(product + c, lanes);
+                     CONVLET_UNROLL
+                     for (int i = 0; i < decltype(count)::value; ++i) {
+                       const GradientTerms terms = at(n + i, begin + c, lanes);
+                       g = g + terms.g;
+                       p = fma(terms.g, terms.distance, p);
+                     }
+                     store(plain + c, g, lanes);
+                     store(product + c, p, lanes);
+                   });
+    for (std::int64_t c = 0; c < count_here; ++c) {
+      plain_sums[begin + c] += static_cast<double>(plain[c]);
+      product_sums[begin + c] += static_cast<double>(product[c]);
+    }
+  });
 }
 
 inline std::size_t channel_statistics_workspace(const RowsShape& s) {
@@ -82,9 +135,9 @@ inline void channel_statistics(Context& context, const RowsShape& s, const float
     const double before = static_cast<double>(first - s.N * part / parts);
     if (before == 0.0)
       for (std::int64_t i = 0; i < 2 * s.C; ++i) means[i] = 0.0;
-    for_channels(s.C, [&](std::int64_t c, auto vectors, auto lanes) {
-      add_block<decltype(vectors)::value>(x + first * s.C + c, last - first, s.C, before, means + c,
-                                          means + s.C + c, lanes);
+    for_pieces(s.C, [&](std::int64_t c, std::int64_t channels) {
+      add_block(x + first * s.C + c, last - first, s.C, channels, before, means + c,
+                means + s.C + c);
     });
   });
   parallel_for(context, s.C, grain_of(8 * parts), [&](std::int64_t begin, std::int64_t end, int) {
@@ -151,12 +204,9 @@ struct BatchNormBackward {
   const float *dy, *y;
   Affine affine;
 
-  // g and x - mean of row n, channels c.
-  struct Pair {
-    V g, distance;
-  };
+  // Of row n, channels c.
   template <Activation kActivation, class Lanes>
-  Pair at(std::int64_t n, std::int64_t c, Lanes lanes) const {
+  GradientTerms at(std::int64_t n, std::int64_t c, Lanes lanes) const {
     const std::int64_t i = n * s.C + c;
     const V g = load(dy + i, lanes);
     const V distance = load(in.x + i, lanes) - load(in.mean + c, lanes);
@@ -179,27 +229,10 @@ inline void sum_gradients(Context& context, const BatchNormBackward& b, double* 
                });
   for_blocks(context, b.s.N, C, [&](std::int64_t first, std::int64_t last, std::int64_t part) {
     double* sum = sums + 2 * part * C;
-    for_channels(C, [&](std::int64_t c, auto vectors, auto lanes) {
-      constexpr int kVectors = decltype(vectors)::value;
-      V plain[kVectors], product[kVectors];
-      for (int j = 0; j < kVectors; ++j) plain[j] = product[j] = zero();
-      for (std::int64_t n = first; n < last; ++n)
-        for (int j = 0; j < kVectors; ++j) {
-          const auto pair = b.at<kActivation>(n, c + j * V::width, lanes);
-          plain[j] = plain[j] + pair.g;
-          product[j] = fma(pair.g, pair.distance, product[j]);
-        }
-      for (int j = 0; j < kVectors; ++j) {
-        float g[V::width], p[V::width];
-        store(g, plain[j]);
-        store(p, product[j]);
-        for (int k = 0; k < lanes_in(lanes); ++k) {
-          const std::int64_t i = c + j * V::width + k;
-          sum[i] += static_cast<double>(g[k]);
-          sum[C + i] += static_cast<double>(p[k]);
-        }
-      }
-    });
+    add_gradients(
+        first, last, C,
+        [&](std::int64_t n, std::int64_t c, auto lanes) { return b.at<kActivation>(n, c, lanes); },
+        sum, sum + C);
   });
   parallel_for(context, 2 * C, grain_of(parts), [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t part = 1; part < parts; ++part)
@@ -218,7 +251,7 @@ inline void spread_gradients(Context& context, const BatchNormBackward& b, const
       float* dx = out.dx ? out.dx + n * C : nullptr;
       float* dresidual = out.dresidual ? out.dresidual + n * C : nullptr;
       for_vectors(0, C, [=](std::int64_t c, auto lanes) {
-        const auto pair = b.at<kActivation>(n, c, lanes);
+        const GradientTerms pair = b.at<kActivation>(n, c, lanes);
         const V rest = pair.g - load(share + c, lanes);
         const V slope = load(share + C + c, lanes);
         if (dx)

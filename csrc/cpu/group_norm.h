@@ -34,18 +34,16 @@ inline std::size_t group_norm_workspace(const GroupNormShape& s, Pass pass, int 
 // f(first position, last position) for the blocks of a sample, in order.
 template <class F>
 inline void for_position_blocks(const GroupNormShape& s, F f) {
-  const std::int64_t block = rows_of_block(s.C);
-  for (std::int64_t p = 0; p < s.P; p += block) f(p, smaller(p + block, s.P));
+  for (std::int64_t p = 0; p < s.P; p += kRowsOfBlock) f(p, smaller(p + kRowsOfBlock, s.P));
 }
 
 // center and factor: the mean of a channel's group, rounded, and 1 / sqrt(variance + epsilon).
 inline void group_statistics(const GroupNormShape& s, const float* x, const GroupNormWork& work) {
   for (std::int64_t c = 0; c < s.C; ++c) work.mean[c] = work.square[c] = 0.0;
   for_position_blocks(s, [&](std::int64_t first, std::int64_t last) {
-    for_channels(s.C, [&](std::int64_t c, auto vectors, auto lanes) {
-      add_block<decltype(vectors)::value>(x + first * s.C + c, last - first, s.C,
-                                          static_cast<double>(first), work.mean + c,
-                                          work.square + c, lanes);
+    for_pieces(s.C, [&](std::int64_t c, std::int64_t channels) {
+      add_block(x + first * s.C + c, last - first, s.C, channels, static_cast<double>(first),
+                work.mean + c, work.square + c);
     });
   });
   const std::int64_t width = s.C / s.groups;
@@ -92,22 +90,13 @@ inline void group_gradient_sums(const GroupNormShape& s, const float* dy, const 
                                 const float* center, double* product, double* plain) {
   for (std::int64_t c = 0; c < s.C; ++c) product[c] = plain[c] = 0.0;
   for_position_blocks(s, [&](std::int64_t first, std::int64_t last) {
-    for_vectors(0, s.C, [&](std::int64_t c, auto lanes) {
-      V sum = zero(), with_distance = zero();
-      for (std::int64_t p = first; p < last; ++p) {
-        const V g = load(dy + p * s.C + c, lanes);
-        sum = sum + g;
-        with_distance =
-            fma(g, load(x + p * s.C + c, lanes) - load(center + c, lanes), with_distance);
-      }
-      float a[V::width], b[V::width];
-      store(a, sum);
-      store(b, with_distance);
-      for (int k = 0; k < lanes_in(lanes); ++k) {
-        plain[c + k] += static_cast<double>(a[k]);
-        product[c + k] += static_cast<double>(b[k]);
-      }
-    });
+    add_gradients(
+        first, last, s.C,
+        [=](std::int64_t p, std::int64_t c, auto lanes) -> GradientTerms {
+          return {load(dy + p * s.C + c, lanes),
+                  load(x + p * s.C + c, lanes) - load(center + c, lanes)};
+        },
+        plain, product);
   });
 }
 
