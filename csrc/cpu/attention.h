@@ -113,7 +113,7 @@ inline void softmax_step(float* scores, std::int64_t keys, std::int64_t visible,
   *maximum = max_of_lanes(best);
   const V largest = broadcast(*maximum);
   const float total = row_sum(visible, [=](std::int64_t j, auto lanes) {
-    const V e = exp(load(scores + j, lanes) * factor - largest);
+    const V e = exp_negative(load(scores + j, lanes) * factor - largest);
     store(scores + j, e, lanes);
     return e;
   });

@@ -42,7 +42,7 @@ inline float row_sum(std::int64_t n, F f) {
 // The sum of e^(x - maximum); the terms go to y unless it is null.
 inline float row_exponentials(const float* x, std::int64_t n, float maximum, float* y) {
   return row_sum(n, [=](std::int64_t i, auto lanes) {
-    const V e = exp(load(x + i, lanes) - broadcast(maximum));
+    const V e = exp_negative(load(x + i, lanes) - broadcast(maximum));
     if (y) store(y + i, e, lanes);
     return e;
   });

@@ -31,7 +31,7 @@ CONVLET_HOST_DEVICE inline V activate(Activation activation, V x, V alpha) {
       return select(x > zero(), x * broadcast(kSeluScale),
                     broadcast(kSeluLimit) * expm1_negative(min(zero(), x)));
     case Activation::softplus:
-      return max(zero(), x) + log1p(exp(zero() - abs(x)));
+      return max(zero(), x) + log1p(exp_negative(zero() - abs(x)));
     case Activation::exponential:
       return exp(x);
     case Activation::hard_sigmoid:

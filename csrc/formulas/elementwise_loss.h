@@ -12,7 +12,7 @@ CONVLET_HOST_DEVICE inline V log_one_plus(V e) {
 }
 
 CONVLET_HOST_DEVICE inline LossAndGradient sigmoid_cross_entropy(V z, V t) {
-  const V one = broadcast(1.0f), e = exp(zero() - abs(z));
+  const V one = broadcast(1.0f), e = exp_negative(zero() - abs(z));
   const V larger = one / (one + e);  // sigmoid(|z|)
   const V loss = max(zero(), z) - z * t + log_one_plus(e);
   return {loss, select(z < zero(), e * larger, larger) - t};

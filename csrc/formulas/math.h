@@ -15,21 +15,34 @@ CONVLET_HOST_DEVICE inline V polynomial(const float (&c)[n], V x) {
 // ln 2 = kLn2High + kLn2Low; the first has few bits, so that a small integer times it is exact.
 constexpr float kLn2High = 0.693359375f, kLn2Low = -2.12194440e-4f;
 
-// e^x = 2^n e^r, r = x - n ln 2, e^r = 1 + r + r^2 P(r) for |r| <= ln(2)/2, to 2^-28. Results below
-// the smallest normal are denormal, not zero. 1 ulp with FMA, 2 without.
-CONVLET_HOST_DEVICE inline V exp(V x) {
+// e^x = 2^n y for -104 <= x <= 89 or NaN: y = e^r, r = x - n ln 2, e^r = 1 + r + r^2 P(r) for
+// |r| <= ln(2)/2, to 2^-28.
+struct Exponential {
+  V n, y;
+};
+CONVLET_HOST_DEVICE inline Exponential exponential(V x) {
   constexpr float kP[] = {0x1.fffffcp-2f, 0x1.55549p-3f, 0x1.5558fcp-5f, 0x1.123b8ap-7f,
                           0x1.6a2178p-10f};
-  // Outside [-104, 89] the result is 0 or infinity. Constants stand first, so that NaN stays NaN.
-  x = min(broadcast(89.0f), max(broadcast(-104.0f), x));
   // NaN becomes -151 here: power_of_two needs a number.
   V n = max(round(x * broadcast(1.44269504f)), broadcast(-151.0f));
   V r = fma(n, broadcast(-kLn2High), x);
   r = fma(n, broadcast(-kLn2Low), r);
-  V y = fma(polynomial(kP, r), r * r, r) + broadcast(1.0f);
+  return {n, fma(polynomial(kP, r), r * r, r) + broadcast(1.0f)};
+}
+
+// e^x. Results below the smallest normal are denormal, not zero. 1 ulp with FMA, 2 without.
+CONVLET_HOST_DEVICE inline V exp(V x) {
+  // Outside [-104, 89] the result is 0 or infinity. Constants stand first, so that NaN stays NaN.
+  const Exponential e = exponential(min(broadcast(89.0f), max(broadcast(-104.0f), x)));
   // In two factors: 2^n itself may be denormal or infinite where the result is not.
-  V half = round(n * broadcast(0.5f));
-  return y * power_of_two(half) * power_of_two(n - half);
+  const V half = round(e.n * broadcast(0.5f));
+  return e.y * power_of_two(half) * power_of_two(e.n - half);
+}
+
+// The same bits for x <= 0, with less work; 1 for x > 0.
+CONVLET_HOST_DEVICE inline V exp_negative(V x) {
+  const Exponential e = exponential(min(zero(), max(broadcast(-104.0f), x)));
+  return e.y * power_of_two(e.n + broadcast(64.0f)) * broadcast(0x1p-64f);
 }
 
 // ln x = e ln 2 + ln(1+f), x = 2^e (1+f) with 1+f in [sqrt(1/2), sqrt(2)], and ln(1+f) = f - f^2/2
@@ -75,7 +88,7 @@ CONVLET_HOST_DEVICE inline V log1p(V x) {
 
 // 1 / (1 + e^-x), from e^-|x| so that the small side keeps its relative accuracy.
 CONVLET_HOST_DEVICE inline V sigmoid(V x) {
-  V e = exp(zero() - abs(x));
+  V e = exp_negative(zero() - abs(x));
   V y = broadcast(1.0f) / (broadcast(1.0f) + e);
   return select(x < zero(), e * y, y);
 }
@@ -106,7 +119,7 @@ CONVLET_HOST_DEVICE inline Normal normal(V x) {
                           0x1.6aeb74p-11f, -0x1.0220f4p-14f, -0x1.2dea3cp-14f};
   V one = broadcast(1.0f), four = broadcast(4.0f);
   V z = min(broadcast(15.0f), abs(x));
-  V density = exp(z * z * broadcast(-0.5f));
+  V density = exp_negative(z * z * broadcast(-0.5f));
   V tail = density * polynomial(kP, (z - four) / (z + four)) / (one + z);
   return {density, select(x > zero(), one - tail, tail)};
 }
