@@ -1,12 +1,13 @@
-"""JAX on the CPU, the whole step under one jit."""
+"""JAX on the CPU, the whole step under one jit; in bfloat16 with float32 master weights."""
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from bench.peers import KEEP
+from bench.peers import KEEP, precision_of
 
-SETTINGS = {"train": {"jit": {}, "jit keep": KEEP}, "infer": {"jit": {}, "jit keep": KEEP}}
+_ALL = {"jit": {}, "jit keep": KEEP, "jit bfloat16 keep": KEEP}
+SETTINGS = {"train": _ALL, "infer": _ALL}
 
 
 def versions():
@@ -28,9 +29,11 @@ def _forward(steps, x, arrays, training):
             x = x + next(arrays) if bias else x
         elif kind == "norm":
             gamma, beta = next(arrays), next(arrays)
-            mean = x.mean((0, 1, 2)) if training else 0.0
-            variance = x.var((0, 1, 2)) if training else 1.0
-            x = (x - mean) * (gamma * jax.lax.rsqrt(variance + 1e-5)) + beta
+            wide = x.astype(jnp.float32)
+            mean = wide.mean((0, 1, 2)) if training else 0.0
+            variance = wide.var((0, 1, 2)) if training else 1.0
+            y = (wide - mean) * (gamma * jax.lax.rsqrt(variance + 1e-5)) + beta
+            x = y.astype(x.dtype)
         elif kind == "relu":
             x = jax.nn.relu(x)
         elif kind == "max_pool":
@@ -53,6 +56,14 @@ def _forward(steps, x, arrays, training):
             main = _forward(rest[0], x, arrays, training)
             x = jax.nn.relu(main + _forward(rest[1], x, arrays, training))
     return x
+
+
+def _logits(network, setting, x, parameters, training):
+    if precision_of(setting) == "bfloat16":
+        parameters = [p.astype(jnp.bfloat16) for p in parameters]
+        x = x.astype(jnp.bfloat16)
+    logits = _forward(network.steps, x, iter(parameters), training)
+    return logits.astype(jnp.float32)
 
 
 def _update(network, parameters, gradients, state):
@@ -79,7 +90,7 @@ def train(setting, network, weights, images, labels):
     state = zeros if network.optimizer == "sgd" else (jnp.float32(0), zeros, zeros)
 
     def loss_of(parameters, x, y):
-        logits = _forward(network.steps, x, iter(parameters), True)
+        logits = _logits(network, setting, x, parameters, True)
         return -jax.nn.log_softmax(logits)[jnp.arange(len(y)), y].mean()
 
     @jax.jit
@@ -97,5 +108,5 @@ def train(setting, network, weights, images, labels):
 
 def infer(setting, network, weights, images):
     x, parameters = jnp.asarray(images), [jnp.asarray(a) for a in weights]
-    forward = jax.jit(lambda p, x: _forward(network.steps, x, iter(p), False))
+    forward = jax.jit(lambda p, x: _logits(network, setting, x, p, False))
     return lambda: jax.device_get(forward(parameters, x))

@@ -1,4 +1,5 @@
-"""TensorFlow with Keras layers: a step or a call under tf.function, under XLA, and Keras' own step.
+"""TensorFlow with Keras layers: a step or a call under tf.function, under XLA, and Keras' own step;
+bfloat16 by Keras' policy mixed_bfloat16.
 
 Keras' `fit` as people write it is in `bench epoch`.
 """
@@ -7,7 +8,7 @@ from __future__ import annotations
 
 import keras
 import tensorflow as tf
-from bench.peers import KEEP
+from bench.peers import KEEP, precision_of
 
 SETTINGS = {
     "train": {
@@ -15,8 +16,14 @@ SETTINGS = {
         "function keep": KEEP,
         "xla keep": KEEP,
         "train_on_batch keep": KEEP,
+        "function bfloat16 keep": KEEP,
     },
-    "infer": {"function": {}, "function keep": KEEP, "xla keep": KEEP},
+    "infer": {
+        "function": {},
+        "function keep": KEEP,
+        "xla keep": KEEP,
+        "function bfloat16 keep": KEEP,
+    },
 }
 
 
@@ -24,7 +31,13 @@ def versions():
     return {"tensorflow": tf.__version__, "keras": keras.__version__}
 
 
-def _build(steps, x):
+def _build(steps, x, made):
+    """made gets the layers with weights, in the order of the description."""
+
+    def layer(new, x):
+        made.append(new)
+        return new(x)
+
     layers = keras.layers
     for step in steps:
         kind, *rest = step
@@ -32,9 +45,9 @@ def _build(steps, x):
             channels, size, stride, pad, bias = rest
             if pad:
                 x = layers.ZeroPadding2D(pad)(x)
-            x = layers.Conv2D(channels, size, strides=stride, use_bias=bias)(x)
+            x = layer(layers.Conv2D(channels, size, strides=stride, use_bias=bias), x)
         elif kind == "norm":
-            x = layers.BatchNormalization(momentum=0.9, epsilon=1e-5)(x)
+            x = layer(layers.BatchNormalization(momentum=0.9, epsilon=1e-5), x)
         elif kind == "relu":
             x = layers.ReLU()(x)
         elif kind == "max_pool":
@@ -46,25 +59,30 @@ def _build(steps, x):
         elif kind == "flatten":
             x = layers.Flatten()(x)
         elif kind == "dense":
-            x = layers.Dense(rest[0])(x)
+            x = layer(layers.Dense(rest[0]), x)
         elif kind == "residual":
-            x = layers.ReLU()(layers.Add()([_build(rest[0], x), _build(rest[1], x)]))
+            both = [_build(part, x, made) for part in rest]
+            x = layers.ReLU()(layers.Add()(both))
     return x
 
 
-def model_of(network, weights):
+def model_of(network, weights, setting):
+    # The setting is the process's own.
+    mixed = precision_of(setting) == "bfloat16"
+    keras.config.set_dtype_policy("mixed_bfloat16" if mixed else "float32")
     image = keras.Input(network.input_shape)
-    model = keras.Model(image, _build(network.steps, image))
+    made = []
+    model = keras.Model(image, _build(network.steps, image, made))
     arrays = iter(weights)
-    for operation in model.operations:  # in the order of the calls
-        for variable in operation.trainable_variables:
+    for layer in made:
+        for variable in layer.trainable_variables:
             variable.assign(next(arrays))
     assert next(arrays, None) is None
     return model
 
 
 def train(setting, network, weights, images, labels):
-    model = model_of(network, weights)
+    model = model_of(network, weights, setting)
     if network.optimizer == "adam":
         optimizer = keras.optimizers.Adam(network.learning_rate, epsilon=1e-7)
     else:
@@ -79,7 +97,7 @@ def train(setting, network, weights, images, labels):
     @tf.function(jit_compile=setting.startswith("xla"))
     def update(x, y):
         with tf.GradientTape() as tape:
-            logits = model(x, training=True)
+            logits = tf.cast(model(x, training=True), tf.float32)
             loss = tf.reduce_mean(
                 tf.nn.sparse_softmax_cross_entropy_with_logits(labels=y, logits=logits)
             )
@@ -91,6 +109,8 @@ def train(setting, network, weights, images, labels):
 
 
 def infer(setting, network, weights, images):
-    model, x = model_of(network, weights), tf.constant(images)
-    forward = tf.function(lambda x: model(x, training=False), jit_compile="xla" in setting)
+    model, x = model_of(network, weights, setting), tf.constant(images)
+    forward = tf.function(
+        lambda x: tf.cast(model(x, training=False), tf.float32), jit_compile="xla" in setting
+    )
     return lambda: forward(x).numpy()
