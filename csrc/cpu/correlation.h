@@ -137,7 +137,7 @@ struct Correlation {
   std::int64_t source_channels;  // as values, however many elements hold them
   std::int64_t groups, terms;    // terms: source channels of a group
   Panels panels;                 // result channels of a group
-  std::int64_t panel_chunks;     // into which a block's panels are cut when there are few blocks
+  std::int64_t panel_chunks;     // into which every block's panels are cut (see chunks_of)
 
   // Depthwise only: a source channel meets `multiplier` result channels (forward), or the other way
   // round. Forward copies repeat channels; backward copies have a plane for each of them.
@@ -212,6 +212,17 @@ inline std::int64_t list_regions(Correlation& k, Run* runs) {
   return run_count;
 }
 
+// Into how many chunks all panels are cut for the threads to have enough work, and equal shares of
+// it where the blocks of a few images are not equal and there are panels enough.
+inline std::int64_t chunks_of(const Windows& w, const Blocks& blocks, std::int64_t panels,
+                              int threads) {
+  constexpr std::int64_t kLeastPanels = 4;  // of a chunk: each lists the rows of its blocks anew
+  if (blocks.count < threads)
+    return smaller(panels, ceil_div(2 * threads, larger(1, blocks.count)));
+  const bool equal = blocks.count % threads == 0 && w.rows % blocks.rows == 0;
+  return w.images >= threads || equal || panels < kLeastPanels * threads ? 1 : threads;
+}
+
 // Lays out the work and its workspace; with no memory, only its size. pool_rows: 0, or those of the
 // windows of a conv2d_pool. Weights that were packed before need no place.
 template <class Product>
@@ -250,9 +261,7 @@ inline Correlation make_correlation(const Conv2dShape& s, bool forward, int thre
     k.copy_floats = k.planes * k.blocks.images * k.pitch.image;
   }
   const std::int64_t all_panels = k.depthwise ? 1 : k.groups * k.panels.count();
-  k.panel_chunks = k.blocks.count >= threads
-                       ? 1
-                       : smaller(all_panels, ceil_div(2 * threads, larger(1, k.blocks.count)));
+  k.panel_chunks = chunks_of(k.windows, k.blocks, all_panels, threads);
 
   const std::int64_t run_count = list_regions(k, nullptr);
   Workspace workspace(memory);
@@ -363,8 +372,9 @@ inline void for_each_region(Context& context, const Correlation& k, float* resul
         std::int64_t* row_ends = k.row_ends + worker * k.region_count;
         Block listed = {};  // the block whose rows are listed: of others of its kind they are equal
         for (std::int64_t item = begin; item < end; ++item) {
-          const std::int64_t chunk = item % k.panel_chunks;
-          const Block block = block_at(k.windows, k.blocks, item / k.panel_chunks);
+          // A worker has few chunks and meets them in all blocks: their weights stay in its cache.
+          const std::int64_t chunk = item / k.blocks.count;
+          const Block block = block_at(k.windows, k.blocks, item % k.blocks.count);
           const float* images = images_at(block, k.copies + worker * k.copy_floats);
           float* to =
               k.pool_rows > 0 ? k.results + worker * k.block_results : result + block.image * image;
