@@ -6,21 +6,20 @@ inline void optimizer(Context& context, std::int64_t n, const OptimizerSpec& spe
                       const OptimizerStep* step, Halt halt, float* p, const float* g,
                       float* const* state) {
   if (halt && *halt) return;
-  const int slots = optimizer_slots(spec);
   with_value<OptimizerKind, kLastOptimizerKind>(spec.kind, [&](auto kind) {
-    for_elements(context, n, [&](std::int64_t begin, std::int64_t end) {
-      for_vectors(begin, end, [&](std::int64_t i, auto lanes) {
-        V values[kMostOptimizerSlots] = {};
-        CONVLET_UNROLL
-        for (int k = 0; k < kMostOptimizerSlots; ++k)
-          if (k < slots) values[k] = load(state[k] + i, lanes);
-        store(p + i,
-              updated(decltype(kind)::value, spec, *step, load(p + i, lanes), load(g + i, lanes),
-                      values),
-              lanes);
-        CONVLET_UNROLL
-        for (int k = 0; k < kMostOptimizerSlots; ++k)
-          if (k < slots) store(state[k] + i, values[k], lanes);
+    with_value<int, kMostOptimizerSlots>(optimizer_slots(spec), [&](auto slots) {
+      for_elements(context, n, [&](std::int64_t begin, std::int64_t end) {
+        // Copies: what is stored might change the originals, as far as the compiler knows.
+        const OptimizerSpec own = spec;
+        const OptimizerStep now = *step;
+        for_vectors(begin, end, [&](std::int64_t i, auto lanes) {
+          V values[kMostOptimizerSlots] = {};
+          for (int k = 0; k < decltype(slots)::value; ++k) values[k] = load(state[k] + i, lanes);
+          const V next = updated(decltype(kind)::value, own, now, load(p + i, lanes),
+                                 load(g + i, lanes), values);
+          store(p + i, next, lanes);
+          for (int k = 0; k < decltype(slots)::value; ++k) store(state[k] + i, values[k], lanes);
+        });
       });
     });
   });
