@@ -401,7 +401,7 @@ def _training(integers, floats, rng):
     for name, options in (  # small steps where a tiny gradient's sign decides the change
         ("adam", {"learning_rate": 1e-5, "clipnorm": 0.5, "use_ema": True}),
         ("sgd", {"learning_rate": 1e-2, "momentum": 0.9, "global_clipnorm": 0.5}),
-        ("rmsprop", {"learning_rate": 1e-6, "clipvalue": 0.1}),
+        ("rmsprop", {"learning_rate": 1e-6, "clipvalue": 0.1, "gradient_accumulation_steps": 2}),
     ):
         yield name, partial(_fit, name, options, weights, x, y), False
     yield "a value that is not finite", _fit_nan, True
