@@ -113,7 +113,7 @@ class TestStub:
         for name, node in self.definitions(self.stub.body).items():
             assert self.arguments(node) == self.bound_arguments(getattr(_core, name)), name
 
-    @pytest.mark.parametrize("name", ["Graph", "State", "Plan"])
+    @pytest.mark.parametrize("name", ["Graph", "State", "Plan", "Dataset", "Outputs"])
     def test_classes(self, name):
         bound = getattr(_core, name)
         (declared,) = (n for n in self.stub.body if isinstance(n, ast.ClassDef) and n.name == name)

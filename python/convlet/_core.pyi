@@ -359,6 +359,23 @@ class State:
     batches: int  # trained on since set_optimizer
     updates: int  # made of them
 
+class Dataset:
+    """Samples in a device's memory, for Plan.start_from."""
+    def __init__(
+        self, device: str, inputs: Sequence[Array], targets: Sequence[Array] = ()
+    ) -> None: ...
+    def set_order(self, rows: NDArray[np.int64]) -> None: ...
+    def set_weights(self, loss: int, weights: F32 | None = None) -> None: ...
+
+class Outputs:
+    """Outputs of plans on their way from a device."""
+    def __init__(self, device: str) -> None: ...
+    def take(self, arrays: Sequence[F32]) -> None:
+        """Waits for the next outputs that were sent, and writes them into `arrays`."""
+
+def free_memory(device: str) -> int:
+    """Bytes of a device's memory that could be allocated; 0 where unknown."""
+
 class Plan:
     """A graph compiled for a largest batch. Runs with the GIL released."""
     def __init__(
@@ -382,6 +399,21 @@ class Plan:
         indices: NDArray[np.int64] | None = None,
         learning_rate: float = 0.0,
     ) -> NDArray[np.float64]: ...
+    def start(
+        self,
+        inputs: Sequence[Array],
+        targets: Sequence[Array] = (),
+        weights: Sequence[F32 | None] = (),
+        indices: NDArray[np.int64] | None = None,
+        learning_rate: float = 0.0,
+    ) -> int:
+        """As `run`, whose results `finish` gives: a GPU works while the host goes on."""
+    def start_from(self, dataset: Dataset, first: int, n: int, learning_rate: float = 0.0) -> int:
+        """`start` with n rows from place `first` of the data set's order."""
+    def finish(self, step: int) -> NDArray[np.float64]:
+        """The results of the step that `start` numbered: empty if one before it was not finite."""
+    def send_outputs(self, to: Outputs) -> None:
+        """Puts the outputs of the last batch on their way."""
     def predict(
         self, inputs: Sequence[Array], indices: NDArray[np.int64] | None = None
     ) -> list[F32]: ...
