@@ -21,13 +21,26 @@ def _memory(stream, shape, dtype):
     return _core.DeviceArray.own(DEVICE, stream, tuple(shape), str(np.dtype(dtype)), None)
 
 
-class Cupy:
-    """Arrays that name their stream in __cuda_array_interface__."""
-
-    name = "cupy"
+class Library:
+    """What the libraries without tensors have in common."""
 
     def __init__(self, stream):
         self.stream = stream
+
+    def concatenate(self, arrays, axis):
+        return self.asarray(np.concatenate([self.numpy(a) for a in arrays], axis))
+
+    def stack(self, arrays, axis):
+        return self.asarray(np.stack([self.numpy(a) for a in arrays], axis))
+
+    def own(self, value):
+        return isinstance(value, self.Array)
+
+
+class Cupy(Library):
+    """Arrays that name their stream in __cuda_array_interface__."""
+
+    name = "cupy"
 
     class Array:
         def __init__(self, library, memory, shape=None, strides=None, offset=0):
@@ -83,23 +96,11 @@ class Cupy:
     def ascontiguousarray(self, array):
         return self.asarray(np.ascontiguousarray(self.numpy(array)))
 
-    def concatenate(self, arrays, axis):
-        return self.asarray(np.concatenate([self.numpy(a) for a in arrays], axis))
 
-    def stack(self, arrays, axis):
-        return self.asarray(np.stack([self.numpy(a) for a in arrays], axis))
-
-    def own(self, value):
-        return isinstance(value, self.Array)
-
-
-class Jax:
+class Jax(Library):
     """Arrays that have DLPack alone, whose stream only the library knows."""
 
     name = "jax"
-
-    def __init__(self, stream):
-        self.stream = stream
 
     class Array:
         def __init__(self, library, memory, shape=None):
@@ -129,15 +130,6 @@ class Jax:
 
     def numpy(self, array):
         return array.memory.numpy().reshape(array.shape)
-
-    def concatenate(self, arrays, axis):
-        return self.asarray(np.concatenate([self.numpy(a) for a in arrays], axis))
-
-    def stack(self, arrays, axis):
-        return self.asarray(np.stack([self.numpy(a) for a in arrays], axis))
-
-    def own(self, value):
-        return isinstance(value, self.Array)
 
 
 class Torch:

@@ -36,7 +36,6 @@ BUGS = {
     ("configuration", 1): "a block of 48 threads",
     ("configuration", 2): "more shared memory than there is",
 }
-KERNELS = sorted({kernel for kernel, _ in BUGS})
 # The same for the kernels of bugs_sm90.cu, which multiply two matrices.
 SM90_BUGS = {
     ("pipeline", 1): "no wait for the copies",
@@ -60,7 +59,7 @@ SM90_BUGS = {
     ("stores", 3): "a tile is overwritten before the products are done",
     ("stores", 4): "the warps of a warpgroup start different products",
 }
-SM90_KERNELS = sorted({kernel for kernel, _ in SM90_BUGS})
+KERNELS = sorted({kernel for kernel, _ in [*BUGS, *SM90_BUGS]})
 # Those that do nothing wrong but multiply other numbers.
 SM90_SWIZZLES = [("pipeline", 11), ("stores", 5)]
 # In order; in reverse, greedily, copies early; shuffled; shuffled, greedily.
@@ -73,7 +72,12 @@ def emulator():
 
 
 def run(emulator, kernel, bug):
-    """(x, y, what the kernel should give for x)"""
+    """(y, what the kernel should give)"""
+    runs = run_sm90 if kernel in ("pipeline", "stores") else run_plain
+    return runs(emulator, kernel, bug)
+
+
+def run_plain(emulator, kernel, bug):
     rng = np.random.default_rng(0)
     shape = {"transpose": (37, 45), "sums": (5, 300), "stages": (6, 256), "neighbours": (32,)}.get(
         kernel, (7, 32)
@@ -89,30 +93,11 @@ def run(emulator, kernel, bug):
     y = np.zeros(right.shape, np.float32)
     pointers = [ctypes.c_void_p(array.ctypes.data) for array in (x, y)]
     emulator.library.simt_bug(kernel.encode(), bug, x.size, pointers[0], y.size, pointers[1])
-    return x, y, right
-
-
-@pytest.mark.parametrize(("seed", "copies"), SCHEDULES)
-@pytest.mark.parametrize("kernel", KERNELS)
-def test_right_kernels_are_clean(emulator, kernel, seed, copies):
-    emulator.options(seed, copies)
-    _, y, right = run(emulator, kernel, 0)
-    assert emulator.findings() == ""
-    np.testing.assert_array_equal(y, right)
-
-
-@pytest.mark.parametrize(("kernel", "bug"), BUGS, ids=[f"{k}-{b}" for k, b in BUGS])
-def test_every_bug_is_found(emulator, kernel, bug):
-    found = []
-    for seed, copies in SCHEDULES:
-        emulator.options(seed, copies)
-        run(emulator, kernel, bug)
-        found.append(emulator.findings())
-    assert all(found), found  # on every schedule: what is checked is the order, not the luck
+    return y, right
 
 
 def run_sm90(emulator, kernel, bug):
-    """(y, what the kernel should give); the sums are exact."""
+    """The sums are exact."""
     rng = np.random.default_rng(0)
     terms = 384 if kernel == "pipeline" else 64
     a, b = rng.integers(-8, 9, (2, 64, terms)).astype(np.float32)
@@ -124,35 +109,35 @@ def run_sm90(emulator, kernel, bug):
 
 
 @pytest.mark.parametrize(("seed", "copies"), SCHEDULES)
-@pytest.mark.parametrize("kernel", SM90_KERNELS)
-def test_right_kernels_of_sm90_are_clean(emulator, kernel, seed, copies):
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_right_kernels_are_clean(emulator, kernel, seed, copies):
     emulator.options(seed, copies)
-    y, right = run_sm90(emulator, kernel, 0)
+    y, right = run(emulator, kernel, 0)
     assert emulator.findings() == ""
     np.testing.assert_array_equal(y, right)
 
 
-@pytest.mark.parametrize(("kernel", "bug"), SM90_BUGS, ids=[f"{k}-{b}" for k, b in SM90_BUGS])
-def test_every_bug_of_sm90_is_found(emulator, kernel, bug):
+@pytest.mark.parametrize(("kernel", "bug"), [*BUGS, *SM90_BUGS])
+def test_every_bug_is_found(emulator, kernel, bug):
     found = []
     for seed, copies in SCHEDULES:
         emulator.options(seed, copies)
-        run_sm90(emulator, kernel, bug)
+        run(emulator, kernel, bug)
         found.append(emulator.findings())
-    assert all(found), found
+    assert all(found), found  # on every schedule: what is checked is the order, not the luck
 
 
 @pytest.mark.parametrize(("kernel", "bug"), SM90_SWIZZLES)
 def test_wrong_swizzles_give_wrong_sums(emulator, kernel, bug):
     emulator.options()
-    y, right = run_sm90(emulator, kernel, bug)
+    y, right = run(emulator, kernel, bug)
     assert emulator.findings() == ""
     assert (y != right).any()
 
 
 def test_a_hang_says_what_is_missing(emulator):
     emulator.options()
-    run_sm90(emulator, "pipeline", 2)
+    run(emulator, "pipeline", 2)
     report = emulator.findings()
     assert "deadlock" in report
     assert "lacks 0 arrivals and 16 bytes" in report

@@ -50,21 +50,27 @@ inline Blocks cut_into_pixels(Windows w, std::int64_t result_channels, std::int6
   return cut_into_blocks(w, result_channels, kStretch * pixel_bytes, least);
 }
 
+// The windows of x that the pixels of dy see.
+inline Windows windows_of_images(const Conv2dShape& s) {
+  return {s.N,
+          s.H,
+          s.W,
+          s.C,
+          s.P,
+          s.Q,
+          -s.pad_top,
+          -s.pad_left,
+          s.stride_h,
+          s.stride_w,
+          s.dilation_h * (s.R - 1) + 1,
+          s.dilation_w * (s.S - 1) + 1};
+}
+
 template <class Product>
 inline WeightGradient make_weight_gradient(const Conv2dShape& s, int threads, void* memory) {
   WeightGradient g;
-  g.windows = {Product::elements(s.N),
-               s.H,
-               s.W,
-               s.C,
-               s.P,
-               s.Q,
-               -s.pad_top,
-               -s.pad_left,
-               s.stride_h,
-               s.stride_w,
-               s.dilation_h * (s.R - 1) + 1,
-               s.dilation_w * (s.S - 1) + 1};
+  g.windows = windows_of_images(s);
+  g.windows.images = Product::elements(s.N);
   g.groups = s.groups;
   g.panels = {s.K / s.groups};
   g.depthwise = is_depthwise(s);

@@ -49,18 +49,7 @@ constexpr std::int64_t kPickedWindows = smaller(112, 16384 / (2 * kPanel * sizeo
 inline PickedWeights make_picked_weights(const Conv2dPoolShape& shape, int threads, void* memory) {
   const Conv2dShape& s = shape.conv;
   PickedWeights g;
-  g.windows = {s.N,
-               s.H,
-               s.W,
-               s.C,
-               s.P,
-               s.Q,
-               -s.pad_top,
-               -s.pad_left,
-               s.stride_h,
-               s.stride_w,
-               s.dilation_h * (s.R - 1) + 1,
-               s.dilation_w * (s.S - 1) + 1};
+  g.windows = windows_of_images(s);
   g.panels = {s.K};
   g.row_count = s.R * s.S * s.C;
   g.dw_size = g.row_count * s.K;

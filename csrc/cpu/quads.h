@@ -2,13 +2,17 @@
 // picks one of the four for each lane.
 namespace convlet::CONVLET_ISA {
 
-// Which of a quad's four values each lane takes, as `pick` wants it.
+// Each instruction set has
+//   Picks            which of a quad's four values each lane takes, as `pick` wants it
+//   picks_of         of whole numbers, of which only the last two bits count
+//   broadcast_quad   a quad in each four lanes
+//   store_quads      the quads a[i], b[i], c[i], d[i] of all lanes i: four at `to`, the next four
+//                    `stride` later
 #if CONVLET_ISA_LEVEL == 2
 
 struct Picks {
   __m512i v;
 };
-// Of whole numbers: only their last two bits count.
 inline Picks picks_of(V chosen) {
   return {_mm512_cvtps_epi32(chosen.v)};
 }
@@ -18,15 +22,12 @@ inline Picks load_picks(const std::int32_t* p) {
 inline void store_picks(std::int32_t* p, Picks a) {
   _mm512_storeu_si512(p, a.v);
 }
-// A quad in each four lanes.
 inline V broadcast_quad(const float* p) {
   return {_mm512_broadcast_f32x4(_mm_loadu_ps(p))};
 }
 inline V pick(V quad, Picks picks) {
   return {_mm512_permutevar_ps(quad.v, picks.v)};
 }
-// The quads a[i], b[i], c[i], d[i] of all lanes i: four of them at `to`, the next four `stride`
-// later.
 inline void store_quads(float* to, std::int64_t stride, V a, V b, V c, V d) {
   const __m512d ab_low = _mm512_castps_pd(_mm512_unpacklo_ps(a.v, b.v)),
                 ab_high = _mm512_castps_pd(_mm512_unpackhi_ps(a.v, b.v)),
@@ -52,7 +53,6 @@ inline void store_quads(float* to, std::int64_t stride, V a, V b, V c, V d) {
 struct Picks {
   __m256i v;
 };
-// Of whole numbers: only their last two bits count.
 inline Picks picks_of(V chosen) {
   return {_mm256_cvtps_epi32(chosen.v)};
 }
@@ -62,15 +62,12 @@ inline Picks load_picks(const std::int32_t* p) {
 inline void store_picks(std::int32_t* p, Picks a) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), a.v);
 }
-// A quad in each four lanes.
 inline V broadcast_quad(const float* p) {
   return {_mm256_broadcast_ps(reinterpret_cast<const __m128*>(p))};
 }
 inline V pick(V quad, Picks picks) {
   return {_mm256_permutevar_ps(quad.v, picks.v)};
 }
-// The quads a[i], b[i], c[i], d[i] of all lanes i: four of them at `to`, the next four `stride`
-// later.
 inline void store_quads(float* to, std::int64_t stride, V a, V b, V c, V d) {
   const __m256d ab_low = _mm256_castps_pd(_mm256_unpacklo_ps(a.v, b.v)),
                 ab_high = _mm256_castps_pd(_mm256_unpackhi_ps(a.v, b.v)),
@@ -109,8 +106,6 @@ inline V pick(V quad, Picks picks) {
   return {vreinterpretq_f32_u8(
       vqtbl1q_u8(vreinterpretq_u8_f32(quad.v), vreinterpretq_u8_u32(picks.v)))};
 }
-// The quads a[i], b[i], c[i], d[i] of all lanes i: four of them at `to`, the next four `stride`
-// later.
 inline void store_quads(float* to, std::int64_t, V a, V b, V c, V d) {
   const float32x4x4_t quads = {{a.v, b.v, c.v, d.v}};
   vst4q_f32(to, quads);
@@ -121,7 +116,6 @@ inline void store_quads(float* to, std::int64_t, V a, V b, V c, V d) {
 struct Picks {
   std::int32_t v[4];
 };
-// Of whole numbers: only their last two bits count.
 inline Picks picks_of(V chosen) {
   Picks picks;
   for (int i = 0; i < 4; ++i) picks.v[i] = static_cast<std::int32_t>(chosen.v[i]) & 3;
@@ -141,8 +135,6 @@ inline V pick(V quad, Picks picks) {
   store(from, quad);
   return {V::Native{from[picks.v[0]], from[picks.v[1]], from[picks.v[2]], from[picks.v[3]]}};
 }
-// The quads a[i], b[i], c[i], d[i] of all lanes i: four of them at `to`, the next four `stride`
-// later.
 inline void store_quads(float* to, std::int64_t, V a, V b, V c, V d) {
   for (int i = 0; i < 4; ++i, to += 4) store(to, {V::Native{a.v[i], b.v[i], c.v[i], d.v[i]}});
 }
