@@ -59,11 +59,12 @@ class Samples:
         time. Where rows are ignored, the mean of the loss is over the others: their weights grow by
         what is missing."""
         result = []
+        size = batch_size or max(1, len(order))
         for weights, kept in zip(self.weights, self.kept, strict=True):
             if kept is not None:
                 scaled = np.empty(len(self), np.float32)  # only the rows of ``order`` are read
-                for first in range(0, len(order), batch_size or len(order)):
-                    rows = order[first : first + (batch_size or len(order))]
+                for first in range(0, len(order), size):
+                    rows = order[first : first + size]
                     count = np.count_nonzero(kept[rows])
                     share = kept[rows] * np.float32(len(rows) / max(1, count))
                     scaled[rows] = share if weights is None else share * weights[rows]
