@@ -14,17 +14,24 @@ BUGS = {
     ("transpose", 2): "no barrier between writing the tile and reading it",
     ("transpose", 3): "the tile is written past its end",
     ("transpose", 4): "the right edge of y is not checked",
+    ("transpose", 6): "two barriers, of which each warp meets one",
+    ("transpose", 7): "the tile is read past its end",
     ("sums", 1): "one element too many",
     ("sums", 2): "a shuffle that not all lanes of its mask reach",
     ("sums", 3): "shared memory that one warp has not written",
     ("sums", 4): "a barrier that one warp skips",
     ("sums", 5): "blocks write each other's results",
+    ("sums", 6): "a shuffle from a lane that is not in its mask",
+    ("sums", 7): "lanes that are not in the mask of their shuffle",
     ("stages", 1): "a wait for one group of copies too few",
     ("stages", 2): "no barrier after the wait",
     ("stages", 3): "no barrier before a stage is filled again",
     ("stages", 4): "a source that is not aligned to 16 bytes",
     ("stages", 5): "the end of x is not checked",
+    ("stages", 6): "copies that belong to no group",
+    ("stages", 7): "a store to where a copy is under way",
     ("neighbours", 1): "no __syncwarp between lanes",
+    ("rounds", 1): "no barrier between the other warp's read and a write",
     ("last_block", 1): "no __threadfence before the counter",
     ("last_block", 2): "a counter that is not atomic",
     ("copy", 1): "a float4 that is not aligned",
@@ -33,8 +40,12 @@ BUGS = {
     ("copy", 4): "a write before the beginning",
     ("copy", 5): "a shift by more than 31",
     ("copy", 7): "a pointer of the host's",
+    ("copy", 8): "a division by zero",
+    ("copy", 9): "an index outside an array of the thread's own",
     ("configuration", 1): "a block of 48 threads",
     ("configuration", 2): "more shared memory than there is",
+    ("configuration", 3): "less shared memory than the kernel uses",
+    ("configuration", 4): "a grid of 65536 along y",
 }
 # The same for the kernels of bugs_sm90.cu, which multiply two matrices.
 SM90_BUGS = {
@@ -54,10 +65,20 @@ SM90_BUGS = {
     ("pipeline", 15): "stages that are not aligned to the swizzle",
     ("pipeline", 16): "no fence.proxy.async between a store and a copy to the same place",
     ("pipeline", 17): "a store to where a copy is under way",
+    ("pipeline", 18): "mbarriers that nobody has initialised",
     ("stores", 1): "no fence.proxy.async between stores and products",
     ("stores", 2): "no barrier between stores and products",
     ("stores", 3): "a tile is overwritten before the products are done",
     ("stores", 4): "the warps of a warpgroup start different products",
+    ("stores", 6): "a part of a tile that nobody has written",
+    ("stores", 7): "a return without a wait for the products",
+}
+# What is wrong between streams; the last two give wrong numbers.
+STREAM_BUGS = {
+    1: "a kernel does not wait for another stream's result",
+    2: "memory goes back while another stream has still to use it",
+    3: "the host writes again what has not been copied yet",
+    4: "the host does not wait for what it reads",
 }
 KERNELS = sorted({kernel for kernel, _ in [*BUGS, *SM90_BUGS]})
 # Those that do nothing wrong but multiply other numbers.
@@ -88,6 +109,7 @@ def run_plain(emulator, kernel, bug):
         "sums": lambda: x.sum(axis=1),
         "stages": lambda: np.roll(x, -1, axis=1).sum(axis=0),
         "neighbours": lambda: np.roll(x, -1),
+        "rounds": lambda: np.full(64, x.ravel()[:2].sum()),
         "last_block": lambda: x.sum(keepdims=True).reshape(1),
     }.get(kernel, lambda: x)()
     y = np.zeros(right.shape, np.float32)
@@ -124,6 +146,10 @@ def test_every_bug_is_found(emulator, kernel, bug):
         emulator.options(seed, copies)
         run(emulator, kernel, bug)
         found.append(emulator.findings())
+        # Nothing of it is left for the next launch.
+        y, right = run(emulator, kernel, 0)
+        assert emulator.findings() == ""
+        np.testing.assert_array_equal(y, right)
     assert all(found), found  # on every schedule: what is checked is the order, not the luck
 
 
@@ -133,6 +159,19 @@ def test_wrong_swizzles_give_wrong_sums(emulator, kernel, bug):
     y, right = run(emulator, kernel, bug)
     assert emulator.findings() == ""
     assert (y != right).any()
+
+
+@pytest.mark.parametrize("seed", [0, -1])
+@pytest.mark.parametrize("bug", [0, *STREAM_BUGS])
+def test_streams_that_do_not_wait(emulator, bug, seed):
+    emulator.options(seed)
+    before = emulator.allocations()
+    x, y = np.arange(1, 100, dtype=np.float32), np.zeros(99, np.float32)
+    pointers = [ctypes.c_void_p(array.ctypes.data) for array in (x, y)]
+    emulator.library.simt_stream_bug(bug, x.size, *pointers)
+    assert (emulator.findings() != "") == (bug in (1, 2))
+    assert np.array_equal(x, y) == (bug == 0)
+    assert emulator.allocations() == before
 
 
 def test_a_hang_says_what_is_missing(emulator):

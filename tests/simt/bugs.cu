@@ -25,11 +25,14 @@ __global__ void transpose_kernel(int R, int C, const float* x, float* y, int bug
   for (int i = t; i < kTile; i += 8)
     if ((c < C || bug == 1) && r0 + i < R)
       tile[i * width + static_cast<int>(threadIdx.x) + (bug == 3 ? 3 : 0)] = x[(r0 + i) * C + c];
-  if (bug != 2) __syncthreads();
+  if (bug == 6 && t < 4)
+    __syncthreads();
+  else if (bug != 2)
+    __syncthreads();
   const int r = r0 + static_cast<int>(threadIdx.x), c0 = static_cast<int>(blockIdx.x * kTile);
   for (int i = t; i < kTile; i += 8)
     if ((r < R || bug == 4) && c0 + i < C)
-      y[(c0 + i) * R + r] = tile[static_cast<int>(threadIdx.x) * width + i];
+      y[(c0 + i) * R + r] = tile[(static_cast<int>(threadIdx.x) + (bug == 7)) * width + i];
 }
 
 // ---------------------------------------------------------------- sums: shuffles, uninitialised
@@ -41,8 +44,9 @@ __global__ void sums_kernel(int n, const float* x, float* y, int bug) {
   const float* row = x + static_cast<std::int64_t>(blockIdx.x) * n;
   float sum = 0;
   for (int i = static_cast<int>(threadIdx.x); i < n + (bug == 1); i += 256) sum += row[i];
+  const unsigned lanes = bug == 6 ? 0xffffu << lane / 16 * 16 : bug == 7 ? 0xffffu : 0xffffffffu;
   for (int step = 16; step > 0; step /= 2)
-    if (bug != 2 || lane < step) sum += __shfl_down_sync(0xffffffffu, sum, step);
+    if (bug != 2 || lane < step) sum += __shfl_down_sync(lanes, sum, step);
   if (lane == 0 && !(bug == 3 && warp == 7)) parts[warp] = sum;
   if (!(bug == 4 && warp == 7)) __syncthreads();
   if (threadIdx.x == 0) {
@@ -63,7 +67,8 @@ __global__ void stages_kernel(int chunks, const float* x, float* y, int bug) {
   auto fetch = [&](int chunk) {
     const float* from = x + static_cast<std::int64_t>(chunk) * 256 + 4 * t + (bug == 4);
     if (t < 64) copy_async_16(&stage[chunk % 2][t], from, bug == 5 || chunk < chunks);
-    copy_async_commit();
+    if (bug != 6) copy_async_commit();
+    if (bug == 7) stage[chunk % 2][t % 64].x = 0;
   };
   fetch(0);
   float sum = 0;
@@ -84,10 +89,26 @@ __global__ void stages_kernel(int chunks, const float* x, float* y, int bug) {
 
 // y[i] = x[i] of the neighbour lane, through shared memory.
 __global__ void neighbours_kernel(const float* x, float* y, int bug) {
-  CONVLET_SHARED(float, values, [32]);
+  CONVLET_DYNAMIC_SHARED(float, values);
   values[threadIdx.x] = x[threadIdx.x];
   if (bug != 1) __syncwarp();
   y[threadIdx.x] = values[(threadIdx.x + 1) % 32];
+}
+
+// y[i] = x[0] + x[1], which thread 0 gives to all one after the other.
+__global__ void rounds_kernel(const float* x, float* y, int bug) {
+  CONVLET_SHARED(float, value, [1]);
+  float sum = 0;
+  for (int round = 0; round < 2; ++round) {
+    if (threadIdx.x == 0) value[0] = x[round];
+    __syncthreads();
+    sum += value[0];
+    if (bug == 1)
+      __syncwarp();
+    else
+      __syncthreads();
+  }
+  y[threadIdx.x] = sum;
 }
 
 // y[0] = the sum of all blocks' sums; the last block to finish adds them up.
@@ -124,7 +145,12 @@ __global__ void copy_kernel(int n, const float* x, float* y, int bug) {
   if (bug == 3) y[0] = x[0] + i;                                    // everyone writes one place
   if (bug == 4 && i == 0) y[-1] = 0;                                // before the beginning
   if (bug == 5 && i < n) y[i] = static_cast<float>(1 << (i + 20));  // a shift by 32 and more
-  if (i < n) y[i] = x[bug == 6 ? i * 8 % n : i];                    // 6 is only slow
+  if (bug == 8 && i < n) y[i] = static_cast<float>(n / (i % 2));    // a division by zero
+  if (bug == 9 && i < n) {                                          // outside a thread's own array
+    int own[4] = {i, i, i, i};
+    y[i] = static_cast<float>(own[i % 8]);
+  }
+  if (i < n) y[i] = x[bug == 6 ? i * 8 % n : i];  // 6 is only slow
 }
 
 // The fragments of one product: 4 numbers of d by lane, then r by lane of both matrix loads.
@@ -169,7 +195,9 @@ EXPORT void simt_bug(const char* name, int bug, int n, const float* x_host, int 
   } else if (kernel == "stages") {  // x (n/256,256)
     launch(context, stages_kernel, 1, 256, 0, n / 256, x.data, y.data, bug);
   } else if (kernel == "neighbours") {
-    launch(context, neighbours_kernel, 1, 32, 0, x.data, y.data, bug);
+    launch(context, neighbours_kernel, 1, 32, 32 * sizeof(float), x.data, y.data, bug);
+  } else if (kernel == "rounds") {
+    launch(context, rounds_kernel, 1, 64, 0, x.data, y.data, bug);
   } else if (kernel == "last_block") {
     const unsigned zero = 0;
     OnDevice<unsigned> count(&zero, 1);
@@ -179,12 +207,54 @@ EXPORT void simt_bug(const char* name, int bug, int n, const float* x_host, int 
   } else if (kernel == "copy") {
     launch(context, copy_kernel, static_cast<unsigned>((n + 63) / 64), 64, 0, n,
            bug == 7 ? x_host : x.data, y.data, bug);
+  } else if (kernel == "configuration" && bug == 3) {
+    launch(context, neighbours_kernel, 1, 32, 16 * sizeof(float), x.data, y.data, 0);
   } else if (kernel == "configuration") {
     const unsigned threads = bug == 1 ? 48 : 64;
-    launch(context, copy_kernel, static_cast<unsigned>((n + 63) / 64), threads,
-           bug == 2 ? std::size_t{300} << 10 : 0, n, x.data, y.data, 0);
+    const dim3 grid(static_cast<unsigned>((n + 63) / 64), bug == 4 ? 65536 : 1);
+    launch(context, copy_kernel, grid, threads, bug == 2 ? std::size_t{300} << 10 : 0, n, x.data,
+           y.data, 0);
   }
   y.read(y_host);
+}
+
+// y (n numbers) = x, by a kernel on each of two streams; wrong in one way each with another bug.
+EXPORT void simt_stream_bug(int bug, int n, const float* x_host, float* y_host) {
+  cudaStream_t first = nullptr, second = nullptr;
+  cudaEvent_t event = nullptr;
+  cudaStreamCreateWithFlags(&first, cudaStreamNonBlocking);
+  cudaStreamCreateWithFlags(&second, cudaStreamNonBlocking);
+  cudaEventCreateWithFlags(&event, cudaEventDisableTiming);
+  const auto bytes = static_cast<std::size_t>(n) * sizeof(float);
+  void *source = nullptr, *target = nullptr, *between = nullptr;
+  cudaHostAlloc(&source, bytes, cudaHostAllocDefault);
+  cudaHostAlloc(&target, bytes, cudaHostAllocDefault);
+  std::memcpy(source, x_host, bytes);
+  {
+    const auto size = static_cast<std::size_t>(n);
+    const OnDevice<float> x(nullptr, size), y(nullptr, size);
+    cudaMallocAsync(&between, bytes, first);
+    CudaContext on_first(first, 4), on_second(second, 4);
+    const auto blocks = static_cast<unsigned>((n + 63) / 64);
+    cudaMemcpyAsync(x.data, source, bytes, cudaMemcpyHostToDevice, first);
+    launch(on_first, copy_kernel, blocks, 64, 0, n, x.data, static_cast<float*>(between), 0);
+    cudaEventRecord(event, first);
+    if (bug != 1) cudaStreamWaitEvent(second, event, 0);
+    launch(on_second, copy_kernel, blocks, 64, 0, n, static_cast<float*>(between), y.data, 0);
+    cudaMemcpyAsync(target, y.data, bytes, cudaMemcpyDeviceToHost, second);
+    if (bug == 2) cudaFreeAsync(between, first);
+    if (bug == 2) cudaStreamSynchronize(first);
+    if (bug == 3) static_cast<float*>(source)[0] = 7;
+    if (bug != 4) cudaStreamSynchronize(second);
+    std::memcpy(y_host, target, bytes);
+    if (bug != 2) cudaFreeAsync(between, second);
+    cudaStreamSynchronize(second);
+  }
+  cudaEventDestroy(event);
+  cudaStreamDestroy(first);
+  cudaStreamDestroy(second);
+  cudaFreeHost(source);
+  cudaFreeHost(target);
 }
 
 EXPORT void simt_fragments(const std::uint32_t* a, const std::uint32_t* b, const float* c,

@@ -48,7 +48,7 @@ __global__ void __launch_bounds__(160)
   __nv_bfloat16* stages = aligned(memory) + (bug == 15 ? 64 : 0);
   if (threadIdx.x == 0) {
     for (int i = 0; i < kStages; ++i) {
-      mbarrier_init(&full[i], 1);
+      if (bug != 18) mbarrier_init(&full[i], 1);
       mbarrier_init(&empty[i], bug == 13 ? 3 : 4);
     }
     if (bug != 4) mbarrier_fence_init();
@@ -100,7 +100,7 @@ __global__ void __launch_bounds__(128)
   const int t = static_cast<int>(threadIdx.x);
   auto place = [&](int i) { return i ^ (bug == 5 ? 0 : i / 64 % 8 * 8); };
   for (int i = t; i < kTile; i += 128) {
-    tiles[place(i)] = a[i];
+    if (bug != 6 || i > 8) tiles[place(i)] = a[i];
     tiles[kTile + place(i)] = b[i];
   }
   if (bug != 1) fence_async_proxy();
@@ -114,6 +114,7 @@ __global__ void __launch_bounds__(128)
   }
   wgmma_commit();
   if (bug == 3) tiles[place(t)] = a[t];
+  if (bug == 7) return;
   wgmma_wait<0>(d);
   store_sums(d, y);
 }

@@ -35,7 +35,8 @@ std::uint32_t clock_of(Stamp s) {
 
 struct Cell {
   Stamp write;
-  Stamp read, other_read;  // the last two threads that read since
+  // The last read, the last by another thread of a warp, and the last by another warp.
+  Stamp read, lane_read, warp_read;
   const void* write_place;
   const void* read_place;
 };
@@ -149,13 +150,15 @@ void check_cells(Region& region, std::size_t offset, std::size_t bytes, Access k
       said = true;
     }
     if (kind == Access::read) {
-      if (cell->read && thread_of(cell->read) != running->index) cell->other_read = cell->read;
+      const int before = cell->read ? thread_of(cell->read) : running->index;
+      if (before != running->index)
+        (before / 32 == running->index / 32 ? cell->lane_read : cell->warp_read) = cell->read;
       cell->read = now;
       cell->read_place = place;
       continue;
     }
     if (!said)
-      for (Stamp read : {cell->read, cell->other_read})
+      for (Stamp read : {cell->read, cell->lane_read, cell->warp_read})
         if (!said && !ordered(read)) {
           report_race(region, kind, read, "read", cell->read_place, place);
           said = true;

@@ -1,5 +1,5 @@
 // CUDA C++ for g++: what a kernel and its launcher may use of CUDA, run on the CPU with one fiber
-// per CUDA thread. csrc/cuda/gpu.cuh includes this instead of cuda_runtime.h. See README.md.
+// per CUDA thread. csrc/cuda/gpu.cuh includes this instead of cuda_runtime.h. See docs/cuda.md.
 #pragma once
 #include <algorithm>
 #include <cmath>
