@@ -4,15 +4,19 @@ On the CPU, which records nothing, both runs are the same; with `--device simt` 
 captured graph is held against launches.
 """
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
+import device_tests
 from convlet import _core
 from nets import SPARSE, Net
 from reference import assert_exact
 
 LOGITS = SPARSE | {"from_logits": True}
-RECORDS = _core.op_device() != "cpu"
+DEVICE = _core.op_device()
+RECORDS = DEVICE != "cpu"
 
 
 def small_net():
@@ -46,6 +50,34 @@ def test_captured_is_uncaptured(monkeypatch, accumulation):
     monkeypatch.setenv("CONVLET_CAPTURE", "1")
     for a, b in zip(launched, train(rows, accumulation), strict=True):
         assert_exact(a, b)
+
+
+def test_what_others_launch_is_no_part_of_a_recorded_step():
+    """Another thread trains a network of its own: in the emulator, in the middle of a recording."""
+    rows = [5, 5, 5, 3, 3, 5]
+    alone = train(rows)
+    with ThreadPoolExecutor(1, initializer=_core.set_op_device, initargs=[DEVICE]) as pool:
+        others = []
+
+        def meanwhile():
+            if not others:
+                others.append(pool.submit(train, rows))
+                if emulator:
+                    others[0].result()
+
+        emulator = device_tests.emulator()
+        if emulator:
+            emulator.during_capture(meanwhile)
+        else:
+            meanwhile()
+        try:
+            again = train(rows)
+        finally:
+            if emulator:
+                emulator.during_capture(None)
+        for result in (again, others[0].result()):
+            for a, b in zip(alone, result, strict=True):
+                assert_exact(b, a)
 
 
 def test_prediction_replays(monkeypatch):
@@ -174,7 +206,7 @@ def test_outputs_may_be_taken_later():
     plan = _core.Plan(net.graph, net.state(), "predict", 7)
     batches = [net.data(n, seed=n) for n in (7, 4, 7, 1)]
     expected = [plan.predict(data)[0] for data in batches]
-    sent = _core.Outputs(_core.op_device())
+    sent = _core.Outputs(DEVICE)
     for data in batches:
         plan.start(data)
         plan.send_outputs(sent)

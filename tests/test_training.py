@@ -429,7 +429,7 @@ def test_what_fit_prints(capsys):
     model.fit(x, y, epochs=2, verbose=2, validation_data=(x, y))
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3
-    assert "on cpu (chosen by device='auto')" in lines[0]
+    assert f"on {_core.op_device()} (chosen by device='auto')" in lines[0]
     assert lines[0].endswith("accuracy is SparseCategoricalAccuracy")
     assert lines[1].startswith("Epoch 1/2: ")
     for name in ("loss", "accuracy", "val_loss", "val_accuracy"):

@@ -19,6 +19,43 @@ class Graph final : public Recording {
   cudaGraphExec_t instance_;
 };
 
+// What this thread launches goes into a stream of its own, and from there into a graph: what other
+// threads launch meanwhile does not become a part of the step.
+class Capture {
+ public:
+  Capture() {
+    check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), kWhat);
+    const cudaError_t error = cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal);
+    if (error != cudaSuccess) cudaStreamDestroy(stream_);
+    check(error, kWhat);
+    CudaContext::recorded_from = stream_;
+  }
+  ~Capture() {
+    end();
+    if (graph_) cudaGraphDestroy(graph_);
+    cudaStreamDestroy(stream_);
+  }
+  Capture(const Capture&) = delete;
+  Capture& operator=(const Capture&) = delete;
+
+  // The graph is this object's.
+  cudaGraph_t graph() {
+    check(end(), kWhat);
+    return graph_;
+  }
+
+ private:
+  static constexpr const char* kWhat = "capture of a step";
+  cudaError_t end() {
+    if (!CudaContext::recorded_from) return cudaSuccess;
+    CudaContext::recorded_from = nullptr;
+    return cudaStreamEndCapture(stream_, &graph_);
+  }
+
+  cudaStream_t stream_ = nullptr;
+  cudaGraph_t graph_ = nullptr;
+};
+
 void dump(cudaGraph_t graph, const std::string& name) {
   static std::atomic<int> number{0};
   const char* folder = std::getenv("CONVLET_DUMP_GRAPHS");
@@ -34,20 +71,12 @@ std::unique_ptr<Recording> capture(cudaStream_t stream, const std::string& name,
                                    const std::function<void()>& calls) {
   const char* wanted = std::getenv("CONVLET_CAPTURE");
   if (wanted && std::string(wanted) == "0") return nullptr;
-  check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "capture of a step");
-  cudaGraph_t graph = nullptr;
-  try {
-    calls();
-  } catch (...) {
-    if (cudaStreamEndCapture(stream, &graph) == cudaSuccess) cudaGraphDestroy(graph);
-    throw;
-  }
-  check(cudaStreamEndCapture(stream, &graph), "capture of a step");
+  Capture capture;
+  calls();
+  cudaGraph_t graph = capture.graph();
+  dump(graph, name);
   cudaGraphExec_t instance = nullptr;
-  const cudaError_t error = cudaGraphInstantiate(&instance, graph, 0);
-  if (error == cudaSuccess) dump(graph, name);
-  cudaGraphDestroy(graph);
-  check(error, "capture of a step");
+  check(cudaGraphInstantiate(&instance, graph, 0), "capture of a step");
   return std::make_unique<Graph>(stream, instance);
 }
 

@@ -10,6 +10,8 @@ void check(cudaError_t error, const char* what) {
   value_error(kTableName, ": ", what, ": ", cudaGetErrorString(error));
 }
 
+thread_local cudaStream_t CudaContext::recorded_from = nullptr;
+
 void CudaContext::wait() {
   constexpr const char* kFailed = "a kernel has failed";
   check(cudaStreamSynchronize(stream_), kFailed);

@@ -13,7 +13,8 @@ class CudaContext final : public Context {
   CudaContext(cudaStream_t stream, int multiprocessors)
       : stream_(stream), multiprocessors_(multiprocessors) {}
 
-  cudaStream_t stream() const { return stream_; }
+  // While this thread records a step, the stream that it is captured from.
+  cudaStream_t stream() const { return recorded_from ? recorded_from : stream_; }
   int multiprocessors() const { return multiprocessors_; }
 
   // Kernels find their own threads: on the host there is one.
@@ -22,6 +23,8 @@ class CudaContext final : public Context {
     if (count > 0) body(argument, 0, count, 0);
   }
   void wait() override;
+
+  static thread_local cudaStream_t recorded_from;
 
  private:
   cudaStream_t stream_;

@@ -66,7 +66,8 @@ struct Thread {
   bool has_products;          // of a warpgroup, under way
 };
 
-extern Thread* running;  // null outside kernels
+// Null outside kernels: also on threads of the host that go on while another runs a kernel.
+extern thread_local Thread* running __attribute__((tls_model("initial-exec")));
 extern int block_threads;
 Thread& thread_at(int index);
 bool on_fiber_stack(const void* p);

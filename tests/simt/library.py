@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import subprocess
 import sysconfig
+from collections.abc import Callable
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -17,14 +19,20 @@ def build(folder: Path = BUILD, **definitions: str) -> Path:
     scripts = Path(sysconfig.get_path("scripts"))
     cmake = scripts / "cmake"
     arguments = [f"-D{name}={value}" for name, value in definitions.items()]
-    for command in (
+    folder.mkdir(parents=True, exist_ok=True)
+    commands = (
         [cmake, "-S", HERE, "-B", folder, "-G", "Ninja", "-DCMAKE_CXX_COMPILER=g++", *arguments]
         + [f"-DCMAKE_MAKE_PROGRAM={scripts / 'ninja'}"],
         [cmake, "--build", folder, "-j", str(os.cpu_count())],
-    ):
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        if done.returncode:
-            raise RuntimeError(f"the emulator cannot be built:\n{done.stdout[-6000:]}")
+    )
+    with open(folder / "lock", "w") as lock:  # several runs of the tests may want it
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for command in commands:
+            done = subprocess.run(
+                command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            )
+            if done.returncode:
+                raise RuntimeError(f"the emulator cannot be built:\n{done.stdout[-6000:]}")
     return folder / "libconvlet_simt.so"
 
 
@@ -64,6 +72,11 @@ class Emulator:
         """
         when = ("late", "early", "random").index(copies)
         self.library.simt_options(seed, when, check, count)
+
+    def during_capture(self, function: Callable[[], None] | None) -> None:
+        """Calls function() before each launch that becomes part of a graph, until it is None."""
+        self.callback = ctypes.CFUNCTYPE(None)(function) if function else None
+        self.library.simt_during_capture(self.callback)
 
     def findings(self) -> str:
         """A line for each thing that was wrong since the last call."""

@@ -16,7 +16,7 @@ namespace simt {
 
 Options options;
 std::recursive_mutex mutex;
-Thread* running = nullptr;
+thread_local Thread* running = nullptr;
 int block_threads = 0;
 
 namespace {

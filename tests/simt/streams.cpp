@@ -34,6 +34,7 @@ namespace {
 
 std::map<const void*, std::size_t> shared_limits;
 std::set<SimtStream*> streams;
+void (*during_capture)() = nullptr;
 
 // The handles 1 and 2 stand for default streams.
 bool is_made(cudaStream_t stream) {
@@ -94,6 +95,7 @@ cudaError_t set_shared_limit(const void* kernel, int bytes) {
 }
 
 cudaError_t launch(const cudaLaunchConfig_t& config, const Call& call) {
+  if (during_capture && is_captured(config.stream)) during_capture();
   Lock lock(mutex);
   auto found = shared_limits.find(call.kernel);
   const std::size_t limit = found == shared_limits.end() ? std::size_t{48} << 10 : found->second;
@@ -126,6 +128,7 @@ cudaError_t cudaMemsetAsync(void* memory, int value, std::size_t bytes, cudaStre
 
 // The block goes back in the stream's order; a graph keeps it for its replays.
 cudaError_t cudaFreeAsync(void* memory, cudaStream_t stream) {
+  Lock lock(mutex);
   if (is_captured(stream)) return cudaSuccess;
   return put(stream, "free", [=] { return free_now(memory); });
 }
@@ -178,15 +181,18 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
 }
 
 cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
+  Lock lock(mutex);
   *status = is_captured(stream) ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
   return cudaSuccess;
 }
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+  Lock lock(mutex);
   if (!is_made(stream) || stream->capture) return note(cudaErrorStreamCaptureUnsupported);
   stream->capture = new SimtGraph;
   return cudaSuccess;
 }
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
+  Lock lock(mutex);
   *graph = stream->capture;
   stream->capture = nullptr;
   return *graph ? cudaSuccess : note(cudaErrorStreamCaptureUnsupported);
@@ -242,6 +248,10 @@ SIMT_EXPORT void simt_set_lazy(SimtStream* stream, int lazy) {
 SIMT_EXPORT void simt_run_stream(SimtStream* stream) {
   Lock lock(mutex);
   run_until(stream, UINT64_MAX);
+}
+// What to call before each launch that becomes part of a graph.
+SIMT_EXPORT void simt_during_capture(void (*function)()) {
+  during_capture = function;
 }
 // How often somebody has waited for it.
 SIMT_EXPORT std::size_t simt_waits(const SimtStream* stream) {

@@ -1,5 +1,6 @@
 """Trainer: compile, fit, evaluate and predict of a model."""
 
+import threading
 from collections.abc import Sequence
 from contextlib import closing
 from typing import Any
@@ -30,6 +31,9 @@ from convlet.models.steps import Steps
 from convlet.models.structure import pack
 from convlet.progress import is_terminal
 from convlet.utils.seeds import generator, next_seed
+
+# Two threads that want the engine of a model at the same time get the same one.
+_making = threading.RLock()
 
 
 class NonFiniteError(ValueError):
@@ -113,19 +117,20 @@ class Trainer:
         self._engine_ = None
 
     def _engine(self) -> Engine:
-        compilation = self._compilation
-        if compilation is not None and compilation.learned_targets():
-            self._engine_ = None
-        if self._engine_ is None:
-            optimizer = None if compilation is None else compilation.optimizer
-            traceable = [] if compilation is None else compilation.traceable
-            engine = Engine(self, self.device, self.seed, optimizer, traceable, self.precision)
-            if compilation is not None:
-                engine.configure(
-                    compilation.optimizer, compilation.loss_specs(), compilation.metric_specs()
-                )
-            self._engine_ = engine
-        return self._engine_
+        with _making:
+            compilation = self._compilation
+            if compilation is not None and compilation.learned_targets():
+                self._engine_ = None
+            if self._engine_ is None:
+                optimizer = None if compilation is None else compilation.optimizer
+                traceable = [] if compilation is None else compilation.traceable
+                engine = Engine(self, self.device, self.seed, optimizer, traceable, self.precision)
+                if compilation is not None:
+                    engine.configure(
+                        compilation.optimizer, compilation.loss_specs(), compilation.metric_specs()
+                    )
+                self._engine_ = engine
+            return self._engine_
 
     def _compiled_for(self, owner: str) -> Compilation:
         if self._compilation is None:
