@@ -57,6 +57,7 @@ ATTENTIONS = [
 FAMILIES = (
     "conv2d",
     "prepared_conv2d",
+    "conv2d_pool",
     "dense",
     "pool2d",
     "activation",
@@ -146,6 +147,24 @@ def _prepared_conv2d(integers, floats, rng):
 
 def _predicted(plan, inputs):
     return plan.predict(inputs)[0]
+
+
+def _conv2d_pool(integers, floats, rng):
+    """Steps with the kernels of pooled convolutions, which only plans call: an odd number of
+    windows; filters for one vector, some, a panel, and more."""
+    for channels, filters in ((1, 32), (2, 5), (3, 17), (3, 33), (3, 64), (16, 130)):
+        x, y = floats(5, 9, 12, channels), floats(5, 3)
+        yield f"{channels} to {filters}", partial(_pooled, filters, x, y), False
+
+
+def _pooled(filters, x, y):
+    set_random_seed(0)
+    convolution = layers.Conv2D(filters, 3, activation="relu")
+    head = [layers.MaxPooling2D(), layers.Flatten(), layers.Dense(3)]
+    model = Sequential([Input(x.shape[1:]), convolution, *head])
+    model.compile("sgd", "mse")
+    model.fit(x, y, batch_size=5, verbose=0)
+    return (*model.get_weights(), model.predict(x, verbose=0))
 
 
 def _dense(integers, floats, rng):

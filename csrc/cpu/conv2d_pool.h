@@ -69,9 +69,60 @@ struct PooledRow {
   bool relu;
   std::int64_t K;  // from a result to the next
 };
+// How many windows are taken at a time: their sums and values are in registers, beside a vector of
+// b. One window of few channels would wait for its own sums and load a vector of b for each four.
+constexpr int windows_at_once(int vectors) {
+  return 2 * 4 * (vectors + 1) + 1 <= kVectorRegisters ? 2 : 1;
+}
+
+// Not inlined: what a row keeps in registers for all windows would displace sums.
+template <class Product, int kVectors, int kWindows>
+__attribute__((noinline)) void pooled_windows(const PooledRow& r, const V* start, const float* a,
+                                              const float* b, int columns, float* y,
+                                              std::uint8_t* choices) {
+  constexpr int kPixels = 4 * kWindows;
+  V sum[kVectors][kPixels];
+  const float* p[kPixels];
+  CONVLET_UNROLL
+  for (int i = 0; i < kPixels; ++i) {
+    p[i] = a + i / 4 * r.step + i / 2 % 2 * r.below + i % 2 * r.right;
+    CONVLET_UNROLL
+    for (int j = 0; j < kVectors; ++j) sum[j][i] = start[j];
+  }
+  const float* row = b;
+  for (std::int64_t t = 0; t < r.count; ++t, row += kVectors * V::width) {
+    const std::int64_t term = r.terms[t];
+    V value[kPixels];
+    CONVLET_UNROLL
+    for (int i = 0; i < kPixels; ++i) value[i] = broadcast(p[i][term]);
+    CONVLET_UNROLL
+    for (int j = 0; j < kVectors; ++j) {
+      const V v = load(row + j * V::width);
+      CONVLET_UNROLL
+      for (int i = 0; i < kPixels; ++i) sum[j][i] = Product::multiply_add(value[i], v, sum[j][i]);
+    }
+  }
+  auto finish = [&](const V* four, std::int64_t at, auto lanes) {
+    const Choice choice = choose_of_four(four, r.relu);
+    store(y + at, choice.maximum, lanes);
+    if (choices) store_as_bytes(choices + at, choice.pixel, lanes);
+  };
+  CONVLET_UNROLL
+  for (int w = 0; w < kWindows; ++w) {
+    CONVLET_UNROLL
+    for (int j = 0; j < kVectors; ++j) {
+      const int lanes = columns - j * V::width;
+      if (lanes >= V::width)
+        finish(sum[j] + 4 * w, w * r.K + j * V::width, All());
+      else
+        finish(sum[j] + 4 * w, w * r.K + j * V::width, First{lanes});
+    }
+  }
+}
+
 template <class Product, int kVectors>
-__attribute__((noinline)) void pooled_row(const PooledRow& r, const float* a, const float* b,
-                                          int columns, float* y, std::uint8_t* choices) {
+inline void pooled_row(const PooledRow& r, const float* a, const float* b, int columns, float* y,
+                       std::uint8_t* choices) {
   V start[kVectors];
   for (int j = 0; j < kVectors; ++j) {
     const int lanes = columns - j * V::width;
@@ -79,39 +130,14 @@ __attribute__((noinline)) void pooled_row(const PooledRow& r, const float* a, co
                : lanes < V::width ? load_first(r.bias + j * V::width, lanes)
                                   : load(r.bias + j * V::width);
   }
-  for (std::int64_t w = 0; w < r.windows; ++w, a += r.step, y += r.K) {
-    V sum[kVectors][4];
-    CONVLET_UNROLL
-    for (int j = 0; j < kVectors; ++j) {
-      CONVLET_UNROLL
-      for (int i = 0; i < 4; ++i) sum[j][i] = start[j];
-    }
-    const float* row = b;
-    for (std::int64_t t = 0; t < r.count; ++t, row += kVectors * V::width) {
-      const float* p = a + r.terms[t];
-      const V value[] = {broadcast(p[0]), broadcast(p[r.right]), broadcast(p[r.below]),
-                         broadcast(p[r.below + r.right])};
-      CONVLET_UNROLL
-      for (int j = 0; j < kVectors; ++j) {
-        const V v = load(row + j * V::width);
-        CONVLET_UNROLL
-        for (int i = 0; i < 4; ++i) sum[j][i] = Product::multiply_add(value[i], v, sum[j][i]);
-      }
-    }
-    auto finish = [&](const V* four, int at, auto lanes) {
-      const Choice choice = choose_of_four(four, r.relu);
-      store(y + at, choice.maximum, lanes);
-      if (choices) store_as_bytes(choices + w * r.K + at, choice.pixel, lanes);
-    };
-    CONVLET_UNROLL
-    for (int j = 0; j < kVectors; ++j) {
-      const int at = j * V::width;
-      if (columns - at >= V::width)
-        finish(sum[j], at, All());
-      else
-        finish(sum[j], at, First{columns - at});
-    }
-  }
+  auto windows = [&](std::int64_t w, auto count) {
+    pooled_windows<Product, kVectors, count>(r, start, a + w * r.step, b, columns, y + w * r.K,
+                                             choices ? choices + w * r.K : nullptr);
+  };
+  constexpr int kAtOnce = windows_at_once(kVectors);
+  std::int64_t w = 0;
+  for (; w + kAtOnce <= r.windows; w += kAtOnce) windows(w, std::integral_constant<int, kAtOnce>());
+  if (w < r.windows) windows(w, std::integral_constant<int, 1>());
 }
 
 // Whether the windows are 2x2, all pixels have the same taps, and these are so few that a pixel's

@@ -13,6 +13,7 @@ __attribute__((noinline)) void depthwise_tile(const float* a, const Row* rows, c
                                               Activation activation) {
   for_vectors(0, channels, [&](std::int64_t j, auto lanes) {
     V sum[kRows];
+    CONVLET_UNROLL
     for (int i = 0; i < kRows; ++i) sum[i] = bias ? load(bias + j, lanes) : zero();
     for (const Run* run = runs; run != runs + run_count; ++run) {
       const float* p = a + run->offset + j;
@@ -23,7 +24,11 @@ __attribute__((noinline)) void depthwise_tile(const float* a, const Row* rows, c
         for (int i = 0; i < kRows; ++i) sum[i] = fma(load(p + rows[i].a, lanes), weight, sum[i]);
       }
     }
-    for (int i = 0; i < kRows; ++i) store(c + rows[i].c + j, activate(activation, sum[i]), lanes);
+    V result[kRows];  // in memory, so that the loop after it is short and the sums are in registers
+    CONVLET_UNROLL
+    for (int i = 0; i < kRows; ++i) result[i] = sum[i];
+    for (int i = 0; i < kRows; ++i)
+      store(c + rows[i].c + j, activate(activation, result[i]), lanes);
   });
 }
 
@@ -73,6 +78,7 @@ __attribute__((noinline)) void depthwise_weight_tile(const float* a, const Row* 
                                                      float* dw, bool accumulate) {
   for_vectors(0, channels, [&](std::int64_t j, auto lanes) {
     V sum[kRows];
+    CONVLET_UNROLL
     for (int i = 0; i < kRows; ++i) sum[i] = accumulate ? load(dw + rows[i].c + j, lanes) : zero();
     for (const Run* run = runs; run != runs + run_count; ++run) {
       const float* p = a + run->offset + j;
@@ -83,6 +89,7 @@ __attribute__((noinline)) void depthwise_weight_tile(const float* a, const Row* 
         for (int i = 0; i < kRows; ++i) sum[i] = fma(load(p + rows[i].a, lanes), gradient, sum[i]);
       }
     }
+    CONVLET_UNROLL
     for (int i = 0; i < kRows; ++i) store(dw + rows[i].c + j, sum[i], lanes);
   });
 }

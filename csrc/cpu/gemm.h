@@ -40,13 +40,18 @@ constexpr int kVectorRegisters = 32;
 constexpr int kVectorRegisters = 16;
 #endif
 
-// A tile has 3/4 of the registers as accumulators (the rest hold b and one broadcast value), but at
-// most 12 rows: their addresses live in the 16 general registers.
+// A tile has 3/4 of the registers as accumulators (the rest hold b and one broadcast value), but
+// not more rows than general registers have their addresses.
+#if defined(__x86_64__)
+constexpr int kMostRows = 10;
+#else
+constexpr int kMostRows = 12;
+#endif
 constexpr int kMaxVectors = kVectorRegisters == 32 ? 4 : 2;
 constexpr int kPanel = kMaxVectors * V::width;
 constexpr int max_rows(int vectors) {
   int rows = kVectorRegisters * 3 / 4 / vectors;
-  return rows < 12 ? rows : 12;
+  return rows < kMostRows ? rows : kMostRows;
 }
 
 // Activations that are too long to be inlined into every tile, over the rows that it has just
@@ -247,9 +252,10 @@ inline void pack_panels_transposed(const float* from, std::int64_t stride, std::
 }
 
 // Terms are taken kStretch at a time, so that the part of b's panel in use stays in the first-level
-// cache (16 KB or less) while all rows pass by; in between, the sums wait in c. This also keeps the
-// rounding error of long sums low.
-constexpr std::int64_t kStretch = smaller(256, 16384 / (kPanel * sizeof(float)));
+// cache (24 KB at most) while all rows pass by; in between, the sums wait in c. This also keeps the
+// rounding error of long sums low. With AVX-512 it is 96, the terms of three pixels of 32 channels.
+constexpr std::int64_t kLongestStretch = smaller(384, 24576 / (kPanel * sizeof(float)));
+constexpr std::int64_t kStretch = smaller(256, kLongestStretch);
 
 // Lists runs, joining those that continue each other and cutting them at multiples of kStretch.
 // With no memory it only counts them.
@@ -307,7 +313,7 @@ inline void for_each_stretch(const Run* runs, std::int64_t run_count, F&& f) {
 inline void multiply_packed(const float* a, const Row* rows, std::int64_t row_count,
                             std::int64_t terms, std::int64_t stride, const float* b,
                             const Panels& panels, float* c, bool accumulate) {
-  const std::int64_t stretches = ceil_div(2 * terms, 3 * kStretch);
+  const std::int64_t stretches = ceil_div(terms, kLongestStretch);
   for (std::int64_t p = 0; p < panels.count(); ++p)
     for (std::int64_t i = 0; i < stretches; ++i) {
       const std::int64_t first = terms * i / stretches, last = terms * (i + 1) / stretches;
