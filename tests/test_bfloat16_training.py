@@ -14,7 +14,7 @@ from reference import assert_exact, floats
 def emulated():
     _core.set_bfloat16("emulated")
     yield
-    _core.set_bfloat16("native")
+    _core.set_bfloat16("measured")
 
 
 def gradients(net, n, precision, fuse):

@@ -44,7 +44,7 @@ def emulated():
     """Lets any machine compute in bfloat16."""
     _core.set_bfloat16("emulated")
     yield
-    _core.set_bfloat16("native")
+    _core.set_bfloat16("measured")
 
 
 def test_bfloat16_needs_its_instructions():

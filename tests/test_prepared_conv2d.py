@@ -197,7 +197,7 @@ def bfloat16(request):
     yield
     _core.set_op_precision("float32")
     _core.set_isa(before)
-    _core.set_bfloat16("native")
+    _core.set_bfloat16("measured")
 
 
 # The last two stay in float32, where pairs do not pay.

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -54,25 +53,10 @@ std::uint64_t physical_memory() {
              : UINT64_MAX;
 }
 
-// The best of some runs of about 0.1 ms on one thread, in float operations per second.
-double product_rate(const Kernels& kernels, double best) {
-  auto start = std::chrono::steady_clock::now();
-  double operations = kernels.fma_peak(ThreadPool::instance().team(1), 1);
-  std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-  return std::max(best, operations / seconds.count());
-}
-
-// Whether a precision's products pay on this chip is measured: that it has the instructions does
-// not say how fast they are.
-std::string measured_gain(const Kernels& kernels) {
-  double here = 0, float32 = 0;
-  for (int run = 0; run < 20; ++run) {
-    here = product_rate(kernels, here);
-    float32 = product_rate(cpu::table(), float32);
-  }
+std::string gain_text(const Kernels& kernels) {
   char text[80];
   std::snprintf(text, sizeof text, " (products at %.1f times the speed of float32)",
-                here / float32);
+                cpu::product_gain(kernels, cpu::table()));
   return text;
 }
 
@@ -84,7 +68,7 @@ class CpuDevice final : public Device {
     int n = num_threads();
     const Kernels& table = kernels(precision);
     return concat(brand(), ", ", table.name,
-                  precision == Precision::float32 ? "" : measured_gain(table), ", ", n,
+                  precision == Precision::float32 ? "" : gain_text(table), ", ", n,
                   n == 1 ? " thread" : " threads");
   }
 

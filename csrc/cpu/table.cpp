@@ -1,9 +1,13 @@
 #include "cpu/table.h"
 
+#include <algorithm>
 #include <atomic>
+#include <chrono>
+#include <cstdio>
 #include <cstdlib>
 
 #include "core/error.h"
+#include "core/thread_pool.h"
 #if defined(__x86_64__)
 #include <cpuid.h>
 #endif
@@ -65,23 +69,24 @@ bool has_avx512bf16() {
 #endif
 }
 
-enum class Bfloat16 { unset, native, emulated };
+enum class Bfloat16 { unset, measured, native, emulated };
 std::atomic<Bfloat16> bfloat16_source{Bfloat16::unset};
 
 Bfloat16 bfloat16_named(const char* what, const std::string& name) {
+  if (name == "measured") return Bfloat16::measured;
   if (name == "native") return Bfloat16::native;
   if (name == "emulated") return Bfloat16::emulated;
-  value_error(what, ": expected \"native\" or \"emulated\", got \"", name, '"');
+  value_error(what, ": expected \"measured\", \"native\" or \"emulated\", got \"", name, '"');
 }
 
-bool emulates_bfloat16() {
+Bfloat16 source_of_bfloat16() {
   Bfloat16 source = bfloat16_source.load();
   if (source == Bfloat16::unset) {
     const char* name = std::getenv("CONVLET_BFLOAT16");
-    const Bfloat16 initial = name ? bfloat16_named("CONVLET_BFLOAT16", name) : Bfloat16::native;
+    const Bfloat16 initial = name ? bfloat16_named("CONVLET_BFLOAT16", name) : Bfloat16::measured;
     if (bfloat16_source.compare_exchange_strong(source, initial)) source = initial;
   }
-  return source == Bfloat16::emulated;
+  return source;
 }
 
 [[noreturn]] void refuse(Precision precision, const std::string& reason) {
@@ -89,13 +94,41 @@ bool emulates_bfloat16() {
               "; use precision=\"float32\"");
 }
 
+double product_rate(const Kernels& kernels) {
+  const auto start = std::chrono::steady_clock::now();
+  const double operations = kernels.fma_peak(ThreadPool::instance().team(1), 1);
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+  return operations / seconds.count();
+}
+
+#if defined(CONVLET_AVX512_BF16)
+// That a chip has the instructions does not say how fast they are: on some they multiply no faster
+// than float32's, and the conversions come on top. Measured once, so that a process does not change
+// its mind.
+void require_gain() {
+  constexpr double kLeastGain = 1.25;
+  static const double gain = product_gain(table_avx512bf16(), table_avx512());
+  if (gain >= kLeastGain) return;
+  char text[16];
+  std::snprintf(text, sizeof text, "%.1f", gain);
+  refuse(Precision::bfloat16,
+         concat("this CPU has AVX512-BF16, but its products were measured at ", text,
+                " times the speed of float32's, which does not pay for the conversions "
+                "(CONVLET_BFLOAT16=native takes it all the same)"));
+}
+#endif
+
 const Kernels& bfloat16_table() {
   const Kernels* kernels = &table();
-  if (emulates_bfloat16())
+  const Bfloat16 source = source_of_bfloat16();
+  if (source == Bfloat16::emulated)
     for (const Choice& choice : choices())
       if (kernels == &choice.table()) return choice.emulated_bfloat16();
 #if defined(CONVLET_AVX512_BF16)
-  if (has_avx512bf16() && kernels == &table_avx512()) return table_avx512bf16();
+  if (has_avx512bf16() && kernels == &table_avx512()) {
+    if (source == Bfloat16::measured) require_gain();
+    return table_avx512bf16();
+  }
 #endif
   refuse(Precision::bfloat16,
          concat("it needs AVX512-BF16 instructions, which ",
@@ -141,6 +174,15 @@ const Kernels& table(Precision precision) {
 
 void set_bfloat16(const std::string& source) {
   bfloat16_source.store(bfloat16_named("set_bfloat16", source));
+}
+
+double product_gain(const Kernels& kernels, const Kernels& float32) {
+  double here = 0, there = 0;
+  for (int run = 0; run < 20; ++run) {
+    here = std::max(here, product_rate(kernels));
+    there = std::max(there, product_rate(float32));
+  }
+  return here / there;
 }
 
 }  // namespace convlet::cpu
