@@ -22,7 +22,9 @@ settings.register_profile(
 settings.load_profile("convlet")
 
 
-def pytest_addoption(parser):
+def pytest_addoption(parser, pluginmanager):
+    if not pluginmanager.hasplugin("timeout"):  # of pytest-timeout, which a GPU's tests do without
+        parser.addini("timeout", "seconds for a test")
     parser.addoption(
         "--device",
         default="cpu",
@@ -40,6 +42,10 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     device_tests.start(config.getoption("--device"))
+
+
+def pytest_ignore_collect(collection_path):
+    return device_tests.is_left_out(collection_path) or None
 
 
 def pytest_collection_modifyitems(config, items):

@@ -6,6 +6,9 @@ CONVLET_SIMT_SEED shuffles threads and blocks, and when asynchronous copies land
 """
 
 import os
+import shutil
+import sys
+from importlib import import_module
 from pathlib import Path
 
 from convlet import _core
@@ -31,6 +34,7 @@ FILES = (
     "elementwise_loss",
     "focal_loss",
     "group_norm",
+    "launch_errors",
     "layer_norm",
     "matmul",
     "optimizer",
@@ -66,9 +70,17 @@ FILES = (
 )
 
 # Those of what the CPU has no counterpart of.
-NOT_ON_CPU = ("cuda_arrays", "cuda_libraries", "sm90", "sm90_choice")
+NOT_ON_CPU = ("cuda_arrays", "cuda_libraries", "launch_errors", "sm90", "sm90_choice")
 # Those that need the emulator's streams or counts, or libraries that need a GPU.
-ONLY_ON = {"cuda_arrays": "simt", "cuda_libraries": "cuda", "sm90_choice": "simt"}
+ONLY_ON = {
+    "cuda_arrays": "simt",
+    "cuda_libraries": "cuda",
+    "launch_errors": "simt",
+    "sm90_choice": "simt",
+}
+
+# What they compare with, besides torch.
+NEEDS = {"augment": "scipy"}
 
 # Tests in those files that are about the CPU all the same, by a part of their name, and why.
 NOT_HERE = {
@@ -98,8 +110,25 @@ def start(device: str) -> None:
         _core.set_op_device(device)
 
 
-def _needs_another_gpu(name: str) -> bool:
-    return name == "sm90_tiles" and ", sm_90," not in _core.device_description("cuda")
+def _cannot_be_built(name: str) -> bool:
+    """Tests with kernels of their own need nvcc, and the GPU that those are for."""
+    there = shutil.which("nvcc") and ", sm_90," in _core.device_description("cuda")
+    return name == "sm90_tiles" and not there
+
+
+def is_left_out(path: Path) -> bool:
+    """Whether a file has nothing for this device. It is not even imported: a machine with a GPU may
+    lack what the other tests need."""
+    name = path.stem.removeprefix("test_")
+    if _device == "cpu" or not path.name.startswith("test_"):
+        return False
+    if name in NEEDS:
+        try:
+            import_module(NEEDS[name])
+        except ImportError:
+            print(f"{path.name} needs {NEEDS[name]}, which is not installed", file=sys.stderr)
+            return True
+    return name not in FILES
 
 
 def select(config, items) -> None:
@@ -115,7 +144,7 @@ def select(config, items) -> None:
         isa = getattr(item, "callspec", None) and item.callspec.params.get("isa", first_isa)
         unfit = any(part in item.name for part in NOT_HERE) or (isa and isa != first_isa)
         unfit = unfit or ONLY_ON.get(name, _device) != _device
-        unfit = unfit or (_device == "cuda" and _needs_another_gpu(name))
+        unfit = unfit or (_device == "cuda" and _cannot_be_built(name))
         (others if name not in FILES or unfit else chosen).append(item)
     part, parts = map(int, config.getoption("--part").split("/"))
     items[:] = chosen[part::parts]

@@ -3,6 +3,7 @@
 Only with --device cuda (device_tests.py); test_cuda_arrays.py has the same in the emulator."""
 
 import importlib.util
+import os
 from types import SimpleNamespace
 
 import numpy as np
@@ -36,6 +37,8 @@ def libraries():
             )
         )
     if importlib.util.find_spec("jax"):
+        # The tests of other processes need memory, too.
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
         import jax
 
         if jax.default_backend() == "gpu":

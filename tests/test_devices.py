@@ -53,6 +53,16 @@ def test_kernels_that_have_not_run_on_hardware_are_off(gpu):
     assert not gpu.exists()
 
 
+def test_auto_does_not_look_for_a_gpu_that_it_would_not_use(monkeypatch):
+    def look(*arguments):
+        raise AssertionError("the driver was asked")
+
+    monkeypatch.delenv(devices.SWITCH, raising=False)
+    monkeypatch.setattr(_core, "device_description", look)
+    monkeypatch.setattr(devices, "PROVEN", frozenset())
+    assert devices.resolve_device("auto") == "cpu"
+
+
 def test_the_switch_and_the_record_turn_them_on(gpu, monkeypatch):
     monkeypatch.setenv(devices.SWITCH, "1")
     assert devices.resolve_device("auto") == devices.resolve_device("cuda") == "cuda"

@@ -73,6 +73,8 @@ std::unique_ptr<Recording> capture(cudaStream_t stream, const std::string& name,
   if (wanted && std::string(wanted) == "0") return nullptr;
   Capture capture;
   calls();
+  // What is missing from the graph, the graph would run without.
+  check(cudaGetLastError(), "a kernel could not be launched");
   cudaGraph_t graph = capture.graph();
   dump(graph, name);
   cudaGraphExec_t instance = nullptr;

@@ -13,9 +13,9 @@ void check(cudaError_t error, const char* what) {
 thread_local cudaStream_t CudaContext::recorded_from = nullptr;
 
 void CudaContext::wait() {
-  constexpr const char* kFailed = "a kernel has failed";
-  check(cudaStreamSynchronize(stream_), kFailed);
-  check(cudaGetLastError(), kFailed);
+  const cudaError_t launched = cudaGetLastError();
+  check(cudaStreamSynchronize(stream_), "a kernel has failed");
+  check(launched, "a kernel could not be launched");
 }
 
 }  // namespace convlet::cuda

@@ -35,14 +35,17 @@ bool sm90_is_wanted() {
 class CudaDevice final : public Device {
  public:
   CudaDevice(cudaStream_t stream, const cudaDeviceProp& properties)
-      : properties_(properties), context_(stream, properties.multiProcessorCount) {}
+      : properties_(properties), context_(stream, properties.multiProcessorCount) {
+    check(cudaDriverGetVersion(&driver_), "the driver's version");
+  }
 
   std::string name() const override { return kTableName; }
 
   std::string description(Precision precision) const override {
     return concat(properties_.name, ", sm_", properties_.major, properties_.minor, ", ",
                   properties_.multiProcessorCount, " multiprocessors, ",
-                  properties_.totalGlobalMem >> 30, " GB, ", name_of(precision));
+                  properties_.totalGlobalMem >> 30, " GB, driver ", driver_ / 1000, '.',
+                  driver_ % 1000 / 10, ", ", name_of(precision));
   }
 
   const Kernels& kernels(Precision precision) const override {
@@ -121,6 +124,7 @@ class CudaDevice final : public Device {
 
  private:
   cudaDeviceProp properties_;
+  int driver_ = 0;  // the newest CUDA that it knows, times 1000
   CudaContext context_;
 };
 

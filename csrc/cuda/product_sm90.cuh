@@ -80,12 +80,16 @@ CONVLET_DEVICE void produce(const Problem& problem, const Cut& cut, int blocks, 
 #pragma unroll 1
     for (int step = 0; step < tile.steps; ++step, ring.advance()) {
       __nv_bfloat16* a = stages + ring.stage * R::kValues;
-      mbarrier_wait(&empty[ring.stage], ring.parity ^ 1);
+      mbarrier_wait_or_fail(&empty[ring.stage], ring.parity ^ 1);
       mbarrier_arrive_expect(&full[ring.stage], R::kBytes);
       problem.template copy<columns>(place, tile.first_step + step, a, a + kTileRows * kStepTerms,
                                      &full[ring.stage]);
     }
   }
+  // Nobody else would notice that a copy never comes: the GPU would be held for good.
+#pragma unroll 1
+  for (int i = 0; i < R::kStages; ++i, ring.advance())
+    mbarrier_wait_or_fail(&empty[ring.stage], ring.parity ^ 1);
 }
 
 // The sums of a thread: with g = lane / 4 and t = lane % 4, sum[4j to 4j+3] are of rows g, g, g+8,
@@ -165,6 +169,7 @@ CONVLET_DEVICE void consume(const Problem& problem, const Cut& cut, int blocks, 
     const Result& y = problem.y;
     store_sums(sum, y, problem.rows(2 * tile.row_tile + group), tile.column_tile * columns,
                y.data + tile.part * y.part, cut.parts == 1);
+    __syncwarp();  // the next products take a warp that is together
   }
 }
 

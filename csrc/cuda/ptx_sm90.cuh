@@ -37,21 +37,31 @@ CONVLET_DEVICE void mbarrier_arrive_expect(std::uint64_t* mbarrier, int bytes) {
       "r"(bytes)
       : "memory");
 }
+// Whether it has, after a short wait.
+CONVLET_DEVICE bool mbarrier_try_wait(std::uint64_t* mbarrier, int parity) {
+  std::uint32_t done;
+  asm volatile(
+      "{\n"
+      ".reg .pred p;\n"
+      "mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\n"
+      "selp.u32 %0, 1, 0, p;\n"
+      "}"
+      : "=r"(done)
+      : "r"(shared_address(mbarrier)), "r"(parity)
+      : "memory");
+  return done;
+}
 // Until the phase of this parity has ended: of the first phase 0, of the next 1, and so on. The one
 // before the first has ended with parity 1.
 CONVLET_DEVICE void mbarrier_wait(std::uint64_t* mbarrier, int parity) {
-  std::uint32_t done;
-  do {
-    asm volatile(
-        "{\n"
-        ".reg .pred p;\n"
-        "mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\n"
-        "selp.u32 %0, 1, 0, p;\n"
-        "}"
-        : "=r"(done)
-        : "r"(shared_address(mbarrier)), "r"(parity)
-        : "memory");
-  } while (!done);
+  while (!mbarrier_try_wait(mbarrier, parity)) {
+  }
+}
+// The same, but a wait of a second or more ends the kernel with an error. (Between products ptxas
+// takes no way out of a wait: it would let none of them overlap.)
+CONVLET_DEVICE void mbarrier_wait_or_fail(std::uint64_t* mbarrier, int parity) {
+  for (std::uint32_t left = 1u << 26; !mbarrier_try_wait(mbarrier, parity);)
+    if (--left == 0) __trap();
 }
 
 // ---------------------------------------------------------------- copies

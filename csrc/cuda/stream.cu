@@ -47,7 +47,11 @@ class Mark {
   Mark& operator=(const Mark&) = delete;
 
   cudaEvent_t event() const { return event_; }
-  bool reached() const { return !event_ || cudaEventQuery(event_) != cudaErrorNotReady; }
+  bool reached() const {
+    if (!event_ || cudaEventQuery(event_) != cudaErrorNotReady) return true;
+    cudaGetLastError();  // "not ready" is kept like an error, and the next check would find it
+    return false;
+  }
 
  private:
   cudaEvent_t event_ = nullptr;
@@ -58,6 +62,7 @@ class CudaStream final : public Stream {
   CudaStream(cudaStream_t stream, int multiprocessors) : context_(stream, multiprocessors) {
     check(cudaGetDevice(&device_before_), "the current device");
     if (device_before_ != kDevice) check(cudaSetDevice(kDevice), "the first device");
+    pool();  // it could not be made while a stream is captured
   }
   ~CudaStream() override {
     if (device_before_ != kDevice) cudaSetDevice(device_before_);

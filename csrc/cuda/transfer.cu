@@ -52,14 +52,17 @@ class PinnedReadback final : public Readback {
   explicit PinnedReadback(CudaContext& context) : context_(context) {}
   ~PinnedReadback() override { cudaStreamSynchronize(context_.stream()); }
 
+  // Also where a launch comes out that has failed: the wait in take() does not know of it.
   void send(const void* memory, std::size_t bytes) override {
+    check(cudaGetLastError(), "a kernel could not be launched");
     if (free_.empty()) free_.emplace_back();
     Slot& slot = free_.front();
     slot.memory.reserve(bytes);
     slot.bytes = bytes;
-    check(cudaMemcpyAsync(slot.memory.data(), memory, bytes, cudaMemcpyDeviceToHost,
-                          context_.stream()),
-          "read");
+    if (bytes)
+      check(cudaMemcpyAsync(slot.memory.data(), memory, bytes, cudaMemcpyDeviceToHost,
+                            context_.stream()),
+            "read");
     slot.done.record(context_.stream());
     sent_.splice(sent_.end(), free_, free_.begin());
   }
@@ -67,7 +70,7 @@ class PinnedReadback final : public Readback {
   void take(void* host) override {
     Slot& oldest = sent_.front();
     oldest.done.wait();
-    std::memcpy(host, oldest.memory.data(), oldest.bytes);
+    if (oldest.bytes) std::memcpy(host, oldest.memory.data(), oldest.bytes);
     free_.splice(free_.begin(), sent_, sent_.begin());
   }
 

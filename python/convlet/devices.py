@@ -32,6 +32,8 @@ def resolve_device(device: Any) -> str:
         raise ValueError(f"compile: device: expected 'auto', 'cpu' or 'cuda', got {device!r}")
     if device == "cpu":
         return "cpu"
+    if device == "auto" and not _any_can_be_used():
+        return "cpu"
     reason = why_not_cuda()
     if not reason:
         return "cuda"
@@ -60,6 +62,12 @@ def why_not_cuda() -> str:
     if failed:
         return f"its self-test has failed ({'; '.join(failed)}); `convlet doctor --selftest` again"
     return ""
+
+
+def _any_can_be_used() -> bool:
+    """Whether there can be a GPU to use. To ask what there is takes some of its memory, and a
+    process that has asked cannot use it after a fork."""
+    return bool(PROVEN) or os.environ.get(SWITCH) == "1"
 
 
 def proven(description: str) -> bool:

@@ -173,7 +173,7 @@ __global__ void __launch_bounds__(32)
       copy_box(aligned(memory), &map, at0, at1, at2, landed);
   }
   __syncthreads();
-  mbarrier_wait(landed, 0);
+  mbarrier_wait_or_fail(landed, 0);
   for (int i = static_cast<int>(threadIdx.x); i < bytes / 16; i += 32) image[i] = box[i];
 }
 

@@ -41,9 +41,15 @@ def run(library: ctypes.CDLL, given: dict[str, np.ndarray]) -> dict[str, np.ndar
     return dict(zip(OUTPUTS, arrays[len(given) :], strict=True))
 
 
+def _gpu() -> str:
+    from convlet import _core
+
+    return next(w for w in _core.device_description("cuda").split(", ") if w.startswith("sm_"))
+
+
 def write(path: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        library = build_for_gpu(Path(folder) / "fragments.so", "bugs.cu", "-arch=native")
+        library = build_for_gpu(Path(folder) / "fragments.so", "bugs.cu", f"-arch={_gpu()}")
         given = inputs()
         np.savez(path, **given, **run(ctypes.CDLL(str(library)), given))
 

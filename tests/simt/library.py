@@ -78,6 +78,10 @@ class Emulator:
         self.callback = ctypes.CFUNCTYPE(None)(function) if function else None
         self.library.simt_during_capture(self.callback)
 
+    def refuse_launch(self, n: int = 1) -> None:
+        """The n-th launch from now on fails and runs nothing; 0: none does."""
+        self.library.simt_refuse_launch(n)
+
     def findings(self) -> str:
         """A line for each thing that was wrong since the last call."""
         report = self.library.simt_report().decode()

@@ -1,5 +1,7 @@
 // What the kernels of the tests are called with.
 #pragma once
+#include <cstdio>
+
 #include "cuda/gpu.cuh"
 
 #if defined(CONVLET_SIMT)
@@ -18,7 +20,17 @@ struct OnDevice {
     if (values) cudaMemcpyAsync(data, values, bytes, cudaMemcpyHostToDevice, nullptr);
   }
   ~OnDevice() { cudaFree(data); }
-  void read(T* to) const { cudaMemcpyAsync(to, data, bytes, cudaMemcpyDeviceToHost, nullptr); }
+  // What has gone wrong until then is said on a GPU; the emulator has a report of its own.
+  void read(T* to) const {
+    const cudaError_t launched = cudaGetLastError();
+    const cudaError_t read = cudaMemcpyAsync(to, data, bytes, cudaMemcpyDeviceToHost, nullptr);
+#if !defined(CONVLET_SIMT)
+    for (cudaError_t error : {launched, read})
+      if (error != cudaSuccess) std::fprintf(stderr, "%s\n", cudaGetErrorString(error));
+#else
+    (void)launched, (void)read;
+#endif
+  }
   std::size_t bytes;
   T* data = nullptr;
 };

@@ -47,6 +47,10 @@ inline void mbarrier_arrive_expect(std::uint64_t* mbarrier, int bytes, SIMT_HERE
 inline void mbarrier_wait(std::uint64_t* mbarrier, int parity, SIMT_HERE) {
   simt::mbarrier_wait(mbarrier, parity, file, line);
 }
+// A wait without an end is reported anyway.
+inline void mbarrier_wait_or_fail(std::uint64_t* mbarrier, int parity, SIMT_HERE) {
+  simt::mbarrier_wait(mbarrier, parity, file, line);
+}
 
 SIMT_UNCHECKED inline void copy_box(void* shared, const CUtensorMap* map, int x, int y, int z,
                                     std::uint64_t* mbarrier, SIMT_HERE) {

@@ -33,6 +33,7 @@ struct SimtEvent {
 namespace {
 
 std::map<const void*, std::size_t> shared_limits;
+int launches_to_refusal = 0;  // 0: none is refused
 std::set<SimtStream*> streams;
 void (*during_capture)() = nullptr;
 
@@ -97,6 +98,8 @@ cudaError_t set_shared_limit(const void* kernel, int bytes) {
 cudaError_t launch(const cudaLaunchConfig_t& config, const Call& call) {
   if (during_capture && is_captured(config.stream)) during_capture();
   Lock lock(mutex);
+  if (launches_to_refusal > 0 && --launches_to_refusal == 0)
+    return note(cudaErrorInvalidConfiguration);
   auto found = shared_limits.find(call.kernel);
   const std::size_t limit = found == shared_limits.end() ? std::size_t{48} << 10 : found->second;
   const bool captured = is_captured(config.stream);
@@ -169,7 +172,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
 cudaError_t cudaEventQuery(cudaEvent_t event) {
   Lock lock(mutex);
   const bool reached = !event->stream || event->stream->done >= event->position;
-  return reached ? cudaSuccess : cudaErrorNotReady;
+  return reached ? cudaSuccess : note(cudaErrorNotReady);
 }
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
   delete event;
@@ -252,6 +255,11 @@ SIMT_EXPORT void simt_run_stream(SimtStream* stream) {
 // What to call before each launch that becomes part of a graph.
 SIMT_EXPORT void simt_during_capture(void (*function)()) {
   during_capture = function;
+}
+// The n-th launch from now on fails, as one does that asks for too much.
+SIMT_EXPORT void simt_refuse_launch(int n) {
+  Lock lock(mutex);
+  launches_to_refusal = n;
 }
 // How often somebody has waited for it.
 SIMT_EXPORT std::size_t simt_waits(const SimtStream* stream) {
