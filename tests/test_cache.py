@@ -143,7 +143,7 @@ def test_a_full_disk_leaves_nothing(folder, tmp_path, monkeypatch):
 
 
 def test_too_little_memory_is_said(folder, monkeypatch):
-    monkeypatch.setattr("convlet.data.sources._available_memory", lambda: 100)
+    monkeypatch.setattr("convlet.data.source._available_memory", lambda: 100)
     with pytest.raises(ValueError, match="11 images of 6x8x3 need"):
         dataset(folder).cache()
 

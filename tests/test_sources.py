@@ -186,7 +186,7 @@ def test_classes_are_matched_by_name(tmp_path):
 
 def test_too_large_for_the_memory(tmp_path, monkeypatch):
     write_images(tmp_path, {"a": 1})
-    monkeypatch.setattr("convlet.data.sources._available_memory", lambda: 10**6)
+    monkeypatch.setattr("convlet.data.source._available_memory", lambda: 10**6)
     with pytest.raises(ValueError, match=r"need 1\.2 GB of memory, 0\.0 GB are free"):
         open_source(tmp_path).load(Preprocessing((20000, 20000)))
 

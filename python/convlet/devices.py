@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from convlet import __version__, _core, selftest
+from convlet.utils.files import write_whole
 
 # The architectures on which the whole test suite has run on real hardware, as the records under
 # bench/results/gpu show. Elsewhere the CUDA kernels have run in the emulator of tests/simt alone.
@@ -89,16 +89,10 @@ def verdict(description: str, *, again: bool = False, device: str = "cuda") -> l
     if again or not isinstance(known.get(key), list):
         known[key] = selftest.failures(device)
         with contextlib.suppress(OSError):  # it runs again next time
-            _write(path, json.dumps(known, indent=1))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, json.dumps(known, indent=1))
     return known[key]
 
 
 def _cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "convlet"
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
-        file.write(text)
-    os.replace(file.name, path)

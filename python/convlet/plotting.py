@@ -1,10 +1,10 @@
 """Figures as files. matplotlib is loaded when the first one is drawn, and needs no screen."""
 
 import io
-import os
-import secrets
 from pathlib import Path
 from typing import Any
+
+from convlet.utils.files import write_whole
 
 
 def new_figure(owner: str, panels: int = 1) -> tuple[Any, list[Any]]:
@@ -38,9 +38,4 @@ def write(figure: Any, path: Any, owner: str) -> None:
         )
     data = io.BytesIO()
     figure.savefig(data, format=kind)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        temporary.write_bytes(data.getvalue())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, data.getvalue())

@@ -6,6 +6,7 @@ from typing import Any
 
 from convlet.callbacks.base import Callback, Logs
 from convlet.progress import format_value
+from convlet.utils.files import model_path
 
 
 class Monitor(Callback):
@@ -148,10 +149,8 @@ class ModelCheckpoint(Monitor):
         initial_value_threshold: float | None = None,
     ):
         super().__init__(monitor, mode)
-        from convlet.models.saving import check_path
-
         self.filepath = str(filepath)
-        check_path(self.filepath, "ModelCheckpoint: filepath")
+        model_path(self.filepath, "ModelCheckpoint: filepath")
         if save_freq != "epoch" and (isinstance(save_freq, (bool, str)) or not save_freq >= 1):
             raise ValueError(
                 "ModelCheckpoint: save_freq: expected 'epoch' or a positive integer, "

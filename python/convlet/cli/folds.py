@@ -8,21 +8,15 @@ from dataclasses import replace
 
 import numpy as np
 
+from convlet.cli.job import Job, description, prepare, record
 from convlet.cli.measure import accuracy_line, predicted_classes
 from convlet.cli.objective import Objective
-from convlet.cli.run_folder import RunFolder, write_whole
-from convlet.cli.train import (
-    Job,
-    description,
-    new_folder,
-    new_model,
-    prepare,
-    record,
-    train_epochs,
-)
+from convlet.cli.run_folder import RunFolder
+from convlet.cli.training import new_folder, new_model, train_epochs
 from convlet.data import Source, assign_parts
 from convlet.data.folds import assign_folds
 from convlet.models import load_model
+from convlet.utils.files import write_whole
 
 
 def run_folds(options: Namespace, source: Source, objective: Objective) -> None:

@@ -16,7 +16,7 @@ from convlet.cli.measure import BATCH, accuracy_line, details, label_lines, pred
 from convlet.cli.run_folder import METRICS
 from convlet.data import Source, Task, open_source
 from convlet.data.labels import SEPARATOR, open_labels
-from convlet.data.sources import class_positions, some
+from convlet.data.source import class_positions, some
 from convlet.models import Model
 from convlet.models.classify import is_multi_label
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from convlet.utils.files import write_whole
 
 FORMAT = 1
 METRICS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
@@ -141,19 +142,6 @@ class RunFolder:
     ) -> None:
         """Write metrics.csv."""
         write_whole(self.metrics_file, _csv(columns, rows))
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that a reader, or a crash, sees the old content or the new, never a part."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _csv(columns: tuple[str, ...], rows: list[dict[str, Any]]) -> str:

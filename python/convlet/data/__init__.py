@@ -5,7 +5,8 @@ from convlet.data.dataset import ImageDataset
 from convlet.data.mixing import CutMix, MixUp, RandomChoice
 from convlet.data.preprocessing import Preprocessing
 from convlet.data.sampling import BalancedSampler, balanced_weights
-from convlet.data.sources import Source, Task, open_source
+from convlet.data.source import Source, Task
+from convlet.data.sources import open_source
 from convlet.data.split import assign_parts, stratified_split
 
 __all__ = [

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convlet import _core
+from convlet.data.contact_sheet import write_contact_sheet
 from convlet.data.pipeline import Buffers
 from convlet.data.sampling import BalancedSampler
 from convlet.utils.seeds import generator
@@ -277,9 +278,17 @@ class Augmentation:
         images: (N, H, W, 1 or 3), values in value_range; some eight of them. columns: how often
         each is augmented. titles: what to write before each line.
         """
-        from convlet.data.contact_sheet import write_contact_sheet
-
-        write_contact_sheet(self, images, path, columns=columns, seed=seed, titles=titles)
+        images = np.asarray(images)
+        changes = [f"{name} {value}" for name, value in self.to_config().items()]
+        write_contact_sheet(
+            images,
+            lambda column: self.pixels(images, np.arange(len(images)), column, seed),
+            path,
+            columns=columns,
+            value_range=self.value_range,
+            caption=", ".join(changes) or "nothing is changed",
+            titles=titles,
+        )
 
 
 class AugmentedBatches:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import io
-import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from convlet.utils.files import write_whole
+
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-    from convlet.data.augmentation import Augmentation
 
 LEAST_TILE, MOST_TILE = 64, 256  # pixels of a tile's longer side
 GAP, FIRST_GAP = 4, 14  # between tiles, and behind the originals
@@ -24,16 +23,16 @@ PAPER, INK = (255, 255, 255), (0, 0, 0)
 
 
 def write_contact_sheet(
-    augmentation: Augmentation,
     images: NDArray[Any],
+    changed: Callable[[int], NDArray[Any]],
     path: str | PathLike[str],
     *,
     columns: int,
-    seed: int,
+    value_range: tuple[float, float],
+    caption: str,
     titles: Sequence[str] | None,
 ) -> None:
-    """Augmentation.contact_sheet."""
-    images = np.asarray(images)
+    """See Augmentation.contact_sheet. changed(column): the images as that column shows them."""
     if images.ndim != 4 or 0 in images.shape or images.shape[3] not in (1, 3):
         raise ValueError(
             f"contact_sheet: expected images (N,H,W,1 or 3), at least one, got {images.shape}"
@@ -45,12 +44,12 @@ def write_contact_sheet(
             f"contact_sheet: titles: expected one for each of {len(images)} images, "
             f"got {len(titles)}"
         )
-    changed = [
-        augmentation.pixels(images, np.arange(len(images)), epoch, seed) for epoch in range(columns)
-    ]
-    low, high = augmentation.value_range
-    rows = [[_tile(grid[i], low, high) for grid in (images, *changed)] for i in range(len(images))]
-    _save(_sheet(rows, titles, augmentation), Path(path))
+    low, high = value_range
+    grids = [images, *(changed(column) for column in range(columns))]
+    rows = [[_tile(grid[i], low, high) for grid in grids] for i in range(len(images))]
+    data = io.BytesIO()
+    _sheet(rows, titles, caption).save(data, "PNG")
+    write_whole(Path(path), data.getvalue())
 
 
 def _tile(image: NDArray[Any], low: float, high: float) -> Image:
@@ -69,9 +68,7 @@ def _tile(image: NDArray[Any], low: float, high: float) -> Image:
     return tile
 
 
-def _sheet(
-    rows: list[list[Image]], titles: Sequence[str] | None, augmentation: Augmentation
-) -> Image:
+def _sheet(rows: list[list[Image]], titles: Sequence[str] | None, caption: str) -> Image:
     from PIL import Image, ImageDraw
 
     first = rows[0][0]
@@ -82,8 +79,7 @@ def _sheet(
     width = left + FIRST_GAP + len(rows[0]) * (tile_width + GAP)
     sheet = Image.new("RGB", (width, top + len(rows) * (tile_height + GAP)), PAPER)
     draw = ImageDraw.Draw(sheet)
-    words = ", ".join(f"{key} {value}" for key, value in augmentation.to_config().items())
-    draw.text((GAP, GAP), _ascii(words or "nothing is changed"), fill=INK)
+    draw.text((GAP, GAP), _ascii(caption), fill=INK)
     draw.text((left, GAP + LINE), "as it is", fill=INK)
     draw.text((left + first.width + FIRST_GAP, GAP + LINE), "in training", fill=INK)
     for line, tiles in enumerate(rows):
@@ -99,15 +95,3 @@ def _sheet(
 def _ascii(text: str) -> str:
     """What Pillow's own font can draw."""
     return str(text).encode("ascii", "replace").decode()
-
-
-def _save(sheet: Image, path: Path) -> None:
-    """Written under another name and renamed: whole or not there."""
-    data = io.BytesIO()
-    sheet.save(data, "PNG")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(data.getvalue())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

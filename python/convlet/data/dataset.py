@@ -18,7 +18,7 @@ from convlet.data.pipeline import Buffers, in_order
 from convlet.data.preprocessing import Preprocessing
 from convlet.data.reader import ImageReader
 from convlet.data.sampling import BalancedSampler, shuffled
-from convlet.data.sources import Source, check_memory, class_positions
+from convlet.data.source import Source, check_memory, class_positions
 
 LABEL_MODES = ("int", "categorical", "binary", None)
 SAMPLING = ("shuffle", "balanced", None)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from convlet.data.sources import Source, Task, natural, part_texts, some
+from convlet.data.source import Source, Task, natural, part_texts, some
 from convlet.data.tables import check_column_names, csv_image, csv_table
 
 ANSWERS = ["no", "yes"]

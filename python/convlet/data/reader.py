@@ -13,7 +13,7 @@ from convlet.data.broken import DEFAULT_LIMIT, BrokenImages
 from convlet.data.cache import Cache
 from convlet.data.folders import printable
 from convlet.data.preprocessing import Preprocessing
-from convlet.data.sources import read_bytes
+from convlet.data.source import read_bytes
 
 
 class BrokenImage(ValueError):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convlet.data.sources import Source, Task, natural, part_texts, some
+from convlet.data.source import Source, Task, natural, part_texts, some
 
 
 def from_csv(path: Path) -> Source:

@@ -10,8 +10,6 @@ Nothing in a file is executed or imported: layers come from a fixed registry and
 """
 
 import json
-import os
-import secrets
 import warnings
 from pathlib import Path
 from typing import Any
@@ -25,26 +23,16 @@ from convlet.models.architecture import describe, rebuild
 from convlet.models.compilation import OutputMetric
 from convlet.models.lowering import Parameter
 from convlet.models.model import Model
+from convlet.utils.files import model_path, write_whole
 
 FORMAT = 1  # raised when an older convlet could not read the file
-SUFFIX = ".safetensors"
 
 Tensors = dict[str, NDArray[np.float32]]
 
 
-def check_path(path: Any, owner: str) -> Path:
-    """The path; ValueError unless it ends in .safetensors."""
-    if not str(path).endswith(SUFFIX):
-        raise ValueError(
-            f"{owner}: expected a path that ends in '{SUFFIX}' (the format that convlet writes), "
-            f"got {str(path)!r}"
-        )
-    return Path(path)
-
-
 def save_model(model: Model, path: Any) -> None:
     """See Model.save."""
-    path = check_path(path, "save: path")
+    path = model_path(path, "save: path")
     tensors = _weights(model, "save")
     training = None
     if model.compiled:
@@ -68,7 +56,7 @@ def save_model(model: Model, path: Any) -> None:
 
 def save_weights(model: Model, path: Any) -> None:
     """See Model.save_weights."""
-    path = check_path(path, "save_weights: path")
+    path = model_path(path, "save_weights: path")
     _write(path, _weights(model, "save_weights"), {"kind": "weights"})
 
 
@@ -141,7 +129,6 @@ def _describe_metric(metric: OutputMetric) -> Any:
 
 
 def _write(path: Path, tensors: Tensors, content: dict[str, Any]) -> None:
-    """Writes beside the path, then renames: the path never holds half a file."""
     from safetensors.numpy import save
 
     content = {"format": FORMAT, "convlet_version": _core.__version__} | content
@@ -149,15 +136,7 @@ def _write(path: Path, tensors: Tensors, content: dict[str, Any]) -> None:
     data = save(
         {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, {"convlet": text}
     )
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, data)
 
 
 def load_model(

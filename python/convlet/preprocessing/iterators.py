@@ -6,7 +6,7 @@ import copy
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +17,7 @@ from convlet.data.preprocessing import Preprocessing
 from convlet.data.sampling import shuffled
 from convlet.data.split import stratified_split
 from convlet.layers import arguments
-
-if TYPE_CHECKING:
-    from convlet.preprocessing.image import ImageDataGenerator
+from convlet.utils.image_dataset import image_dataset_from_directory
 
 SUBSETS = (None, "training", "validation")
 CLASS_MODES = {
@@ -30,6 +28,25 @@ CLASS_MODES = {
     None: None,
 }
 SPLIT_SEED = 0  # training and validation are asked for one after the other, and must not overlap
+
+
+class Generator(Protocol):
+    """What iterators ask of the ImageDataGenerator that made them."""
+
+    validation_split: float
+
+    @property
+    def pixel_scale(self) -> float | None: ...
+    def augment(
+        self,
+        x: NDArray[Any],
+        indices: NDArray[np.int64] | None = None,
+        epoch: int = 0,
+        seed: int = 0,
+        *,
+        rows: NDArray[np.int64] | None = None,
+        out: NDArray[np.float32] | None = None,
+    ) -> NDArray[np.float32]: ...
 
 
 class ImageIterator:
@@ -67,7 +84,7 @@ class ArrayIterator(ImageIterator):
 
     def __init__(
         self,
-        generator: ImageDataGenerator,
+        generator: Generator,
         x: Any,
         y: Any,
         sample_weight: Any,
@@ -164,15 +181,13 @@ class DirectoryIterator(ImageIterator):
 
     def __init__(
         self,
-        generator: ImageDataGenerator,
+        generator: Generator,
         directory: Any,
         *,
         class_mode: str | None,
         subset: str | None,
         **options: Any,
     ):
-        from convlet.utils.image_dataset import image_dataset_from_directory
-
         super().__init__()
         owner = "ImageDataGenerator.flow_from_directory"
         if class_mode not in CLASS_MODES:
