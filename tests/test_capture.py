@@ -171,13 +171,14 @@ def test_steps_after_a_bad_one_have_not_happened(optimizer, bad):
     wrong = plan.start(x, [labels], learning_rate=0.01)
     void = [
         plan.start(net.data(n, seed=step), [labels[:n]], learning_rate=0.01)
-        for step, n in enumerate((4, 7, 7))
+        for step, n in enumerate((4, 7, 4))
     ]
     assert not np.isfinite(plan.finish(wrong)[0])
     assert state.batches == bad
     assert not any(plan.finish(step).size for step in void)
     for old, new in zip(before, all_state(net, state), strict=True):
         assert_exact(new, old)
+    assert plan.output(0).shape == (7, 5)  # of the batch that is still in memory
     assert plan.first_non_finite() == "input 'input0'"
     # Training goes on as if nothing had been.
     good = [net.data(7, seed=8), [labels]]
@@ -210,6 +211,9 @@ def test_outputs_may_be_taken_later():
     for data in batches:
         plan.start(data)
         plan.send_outputs(sent)
+    for wrong in (np.empty((7, 5)), np.empty((5, 7), "f").T, np.empty((4, 5), "f")):
+        with pytest.raises(ValueError, match="contiguous float32 array of 140 bytes"):
+            sent.take([wrong])
     for values in expected:
         out = np.empty_like(values)
         sent.take([out])

@@ -136,11 +136,24 @@ class TestState:
         else:
             assert _core.State(graph, "cuda").get(0).dtype == np.float32
 
+    def test_an_array_of_a_gpu(self, graph, state):
+        there = _core.DeviceArray("cpu", 0, 0, "float32", (1,), None, True, None, None)
+        message = "expected .* in the memory of the host, got an array in a GPU's"
+        with pytest.raises(ValueError, match=f"State.set: {message}"):
+            state.set(0, there)
+        with pytest.raises(ValueError, match=rf"Plan.predict: {message}"):
+            _core.Plan(graph, state, "predict", 4).predict([there])
+        with pytest.raises(ValueError, match=f"Dataset: {message}"):
+            _core.Dataset("cpu", [there])
+
     def test_updates(self, state):
         state.updates = 5
         assert state.updates == 5
-        with pytest.raises(ValueError, match="State.updates"):
-            state.updates = -1
+        state.set_optimizer({"kind": "sgd", "accumulation_steps": 3})
+        for count in (-1, 2**63 // 3 + 1):
+            with pytest.raises(ValueError, match="State.updates: .* updates of 3 batches"):
+                state.updates = count
+        assert state.updates == 0
 
 
 class TestPlan:

@@ -4,7 +4,10 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstring>
 #include <functional>
+#include <iterator>
+#include <utility>
 
 #include "bind/bind.h"
 
@@ -88,7 +91,7 @@ Call::Call(std::string op, const std::string& precision)
 }
 
 Call::Call(std::string op, Device& device)
-    : op_(std::move(op)), device_(&device), precision_(Precision::float32) {}
+    : op_(std::move(op)), device_(&device), precision_(Precision::float32), host_alone_(true) {}
 
 Call::~Call() {
   if (stream_ && !kept_.empty()) keep_until_done(*stream_, std::move(kept_));
@@ -97,6 +100,8 @@ Call::~Call() {
 const DeviceArray* Call::device_array(const std::string& name, const py::object& value) {
   // The first test is much the quicker.
   const bool there = !py::isinstance<py::array>(value) && py::isinstance<DeviceArray>(value);
+  if (there && host_alone_)
+    value_error(op_, ": expected ", name, " in the memory of the host, got an array in a GPU's");
   if (first_.empty()) {
     first_ = name;
     if (there) {
@@ -116,6 +121,14 @@ const DeviceArray* Call::device_array(const std::string& name, const py::object&
                 " than for ", first_);
   if (array.kept) kept_.push_back(array.owner);
   return &array;
+}
+
+const Kernels& Call::kernels() const {
+  try {
+    return device_->kernels(precision_);
+  } catch (const Error& error) {
+    value_error(op_, ": ", error.what());
+  }
 }
 
 py::object Call::new_device_array(const Shape& shape, DType dtype) {

@@ -1,9 +1,7 @@
 // One call of a functional op: where its arrays lie, and what its kernels run on.
 #pragma once
-#include <cstring>
 #include <memory>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "bind/device_array.h"
@@ -57,6 +55,7 @@ class Workspace {
 class Call {
  public:
   explicit Call(std::string op, const std::string& precision = "float32");
+  // Of arrays of the host alone.
   Call(std::string op, Device& device);
   ~Call();
   Call(const Call&) = delete;
@@ -67,7 +66,7 @@ class Call {
   friend std::ostream& operator<<(std::ostream& out, const Call& call) { return out << call.op_; }
 
   // The argument where it lies in a device's memory, else null; ValueError when the call's first
-  // array lies elsewhere.
+  // array lies elsewhere, or the call is of arrays of the host alone.
   const DeviceArray* device_array(const std::string& name, const pybind11::object& value);
   bool on_stream() const { return stream_ != nullptr; }
 
@@ -118,7 +117,7 @@ class Call {
     std::size_t bytes;
   };
 
-  const Kernels& kernels() const { return device_->kernels(precision_); }
+  const Kernels& kernels() const;
   Context& context() { return stream_ ? stream_->context() : device_->context(); }
   const void* uploaded(const void* host, std::size_t bytes);
   void finish();
@@ -126,6 +125,7 @@ class Call {
   std::string op_;
   Device* device_;
   Precision precision_;
+  bool host_alone_ = false;
   std::string first_;  // the name of the first array, once there is one
   DeviceArray array_;  // the first one, where it lies in a device's memory
   std::unique_ptr<Stream> stream_;

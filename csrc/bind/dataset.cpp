@@ -11,7 +11,7 @@ namespace convlet::bind {
 BoundBatch make_batch(const char* what, const std::vector<py::object>& inputs,
                       const std::vector<py::object>& targets,
                       const std::vector<py::object>& weights, const py::object& indices) {
-  Call op(what);
+  Call op(what, op_device());
   BoundBatch bound;
   Batch& batch = bound.batch;
   auto add = [&](const char* kind, std::size_t i, const py::object& value,
@@ -74,7 +74,7 @@ std::unique_ptr<Dataset> make_dataset(const std::string& device,
 }
 
 void dataset_set_order(Dataset& data, const py::object& rows) {
-  Call op("Dataset.set_order");
+  Call op("Dataset.set_order", op_device());
   Input input = array_input(op, "rows", rows, "(n,)", {DType::int64});
   ReleasedGil unlocked;
   data.set_order(input.tensor.as<std::int64_t>(), input.shape()[0]);
@@ -84,22 +84,23 @@ void dataset_set_weights(Dataset& data, int loss, const py::object& weights) {
   const char* what = "Dataset.set_weights";
   at(what, data.samples().targets, loss);
   if (weights.is_none()) return data.set_weights(static_cast<std::size_t>(loss), nullptr);
-  Call op(what);
+  Call op(what, op_device());
   Input input = float_input(op, "weights", weights, "(n,)");
   expect_shape(what, "weights", "(n,)", {data.samples().n}, input.shape());
   ReleasedGil unlocked;
   data.set_weights(static_cast<std::size_t>(loss), input.f32());
 }
 
-void outputs_take(BoundOutputs& outputs, const std::vector<py::array_t<float>>& arrays) {
+void outputs_take(BoundOutputs& outputs, const std::vector<py::array>& arrays) {
   if (arrays.size() > outputs.bytes.size())
     value_error("Outputs.take: expected at most ", outputs.bytes.size(), " arrays, got ",
                 arrays.size());
-  for (py::array_t<float> array : arrays) {
-    if (!(array.flags() & py::array::c_style) || !array.writeable() ||
-        static_cast<std::size_t>(array.nbytes()) != outputs.bytes.front())
-      value_error("Outputs.take: expected a contiguous array of ", outputs.bytes.front(),
-                  " bytes, got ", array.nbytes());
+  for (py::array array : arrays) {
+    if (!array.dtype().is(py::dtype::of<float>()) || !(array.flags() & py::array::c_style) ||
+        !array.writeable() || static_cast<std::size_t>(array.nbytes()) != outputs.bytes.front())
+      value_error("Outputs.take: expected a writeable contiguous float32 array of ",
+                  outputs.bytes.front(), " bytes, got one of ", array.nbytes(), " of dtype ",
+                  std::string(py::str(array.dtype())));
     outputs.bytes.pop_front();
     void* to = array.mutable_data();
     ReleasedGil unlocked;

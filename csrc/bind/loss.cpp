@@ -1,7 +1,6 @@
 // Losses: value and gradient in one pass, reduced to their mean, their sum or not at all.
 #include <pybind11/stl.h>
 
-#include <algorithm>
 #include <limits>
 #include <optional>
 

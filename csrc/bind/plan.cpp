@@ -3,8 +3,6 @@
 
 #include <pybind11/stl.h>
 
-#include <atomic>
-
 #include "bind/bind.h"
 #include "plan/dataset.h"
 
@@ -81,7 +79,6 @@ struct BoundPlan {
   std::shared_ptr<BoundState> bound;
   Graph graph;  // as it was then
   Plan plan;
-  std::atomic<std::int64_t> rows{0};  // of the last batch
 };
 
 std::unique_ptr<BoundPlan> make_plan(const Graph& graph, std::shared_ptr<BoundState> bound,
@@ -107,18 +104,17 @@ std::unique_ptr<BoundPlan> make_plan(const Graph& graph, std::shared_ptr<BoundSt
 
 std::int64_t plan_start_from(BoundPlan& bound, const Dataset& data, std::int64_t first,
                              std::int64_t n, double learning_rate) {
-  return locked(*bound.bound, [&] {
-    const std::int64_t step = bound.plan.start(data, first, n, learning_rate);
-    bound.rows = n;
-    return step;
-  });
+  return locked(*bound.bound, [&] { return bound.plan.start(data, first, n, learning_rate); });
 }
 
 void plan_send_outputs(BoundPlan& bound, BoundOutputs& outputs) {
+  const std::int64_t rows = locked(*bound.bound, [&] {
+    bound.plan.send_outputs(*outputs.readback);
+    return bound.plan.rows();
+  });
   for (int value : bound.graph.outputs())
     outputs.bytes.push_back(static_cast<std::size_t>(
-        bound.graph.shape(value).with_front(bound.rows).elements() * std::int64_t{sizeof(float)}));
-  locked(*bound.bound, [&] { bound.plan.send_outputs(*outputs.readback); });
+        bound.graph.shape(value).with_front(rows).elements() * std::int64_t{sizeof(float)}));
 }
 
 std::int64_t plan_start(BoundPlan& bound, const std::vector<py::object>& inputs,
@@ -126,11 +122,7 @@ std::int64_t plan_start(BoundPlan& bound, const std::vector<py::object>& inputs,
                         const std::vector<py::object>& weights, const py::object& indices,
                         double learning_rate) {
   BoundBatch batch = make_batch("Plan.start", inputs, targets, weights, indices);
-  return locked(*bound.bound, [&] {
-    const std::int64_t step = bound.plan.start(batch.batch, learning_rate);
-    bound.rows = batch.batch.n;
-    return step;
-  });
+  return locked(*bound.bound, [&] { return bound.plan.start(batch.batch, learning_rate); });
 }
 
 py::array_t<double> plan_finish(BoundPlan& bound, std::int64_t step) {
@@ -143,11 +135,8 @@ py::array_t<double> plan_run(BoundPlan& bound, const std::vector<py::object>& in
                              const std::vector<py::object>& weights, const py::object& indices,
                              double learning_rate) {
   BoundBatch batch = make_batch("Plan.run", inputs, targets, weights, indices);
-  std::vector<double> results = locked(*bound.bound, [&] {
-    std::vector<double> values = bound.plan.run(batch.batch, learning_rate);
-    bound.rows = batch.batch.n;
-    return values;
-  });
+  std::vector<double> results =
+      locked(*bound.bound, [&] { return bound.plan.run(batch.batch, learning_rate); });
   return py::array_t<double>(static_cast<py::ssize_t>(results.size()), results.data());
 }
 
@@ -165,7 +154,6 @@ py::list plan_predict(BoundPlan& bound, const std::vector<py::object>& inputs,
     outputs.push_back(output_array(bound, value, batch.batch.n));
   locked(*bound.bound, [&] {
     bound.plan.run(batch.batch, 0.0);
-    bound.rows = batch.batch.n;
     for (std::size_t i = 0; i < outputs.size(); ++i)
       bound.plan.output(static_cast<int>(i), outputs[i].data);
   });
@@ -175,10 +163,11 @@ py::list plan_predict(BoundPlan& bound, const std::vector<py::object>& inputs,
 }
 
 py::array plan_output(BoundPlan& bound, int i) {
-  std::int64_t rows = bound.rows;
+  const std::int64_t rows = locked(*bound.bound, [&] { return bound.plan.rows(); });
   Output out = output_array(bound, at("Plan.output", bound.graph.outputs(), i), rows);
   locked(*bound.bound, [&] {
-    if (bound.rows != rows) value_error("Plan.output: another thread has run the plan meanwhile");
+    if (bound.plan.rows() != rows)
+      value_error("Plan.output: another thread has run the plan meanwhile");
     bound.plan.output(i, out.data);
   });
   return out.array;

@@ -2,6 +2,7 @@
 // lock, so threads that share a model run one after the other.
 #include <pybind11/stl.h>
 
+#include <limits>
 #include <optional>
 
 #include "bind/bind.h"
@@ -97,7 +98,7 @@ py::array read(BoundState& bound, const Shape& shape, Data&& data) {
 template <class Data>
 void write(BoundState& bound, const char* what, const Parameter& parameter,
            const py::object& values, Data&& data) {
-  Call op(what);
+  Call op(what, op_device());
   Input input = float_input(op, "values", values, nullptr);
   expect_shape(what, "values", parameter.name.c_str(), parameter.shape, input.shape());
   locked(bound, [&] { bound.state.set(data(), input.f32(), parameter.shape.elements()); });
@@ -182,9 +183,12 @@ void bind_parameters(py::module_& module) {
       .def_property(
           "updates", [](const BoundState& bound) { return bound.state.updates(); },
           [](BoundState& bound, std::int64_t updates) {
-            if (updates < 0) value_error("State.updates: expected a count >= 0, got ", updates);
             locked(bound, [&] {
-              bound.state.batches = updates * bound.state.update().accumulation_steps;
+              const std::int64_t each = bound.state.update().accumulation_steps;
+              if (updates < 0 || updates > std::numeric_limits<std::int64_t>::max() / each)
+                value_error("State.updates: expected a count >= 0 of updates of ", each,
+                            " batches, fewer than 2^63 of these, got ", updates);
+              bound.state.batches = updates * each;
             });
           });
 }

@@ -144,6 +144,10 @@ std::vector<double> Plan::run(const Batch& batch, double learning_rate) {
   return implementation_->finish(start(batch, learning_rate));
 }
 
+std::int64_t Plan::rows() const {
+  return std::max<std::int64_t>(implementation_->last.n, 0);
+}
+
 void Plan::output(int i, float* out) const {
   const Implementation& plan = *implementation_;
   if (i < 0 || static_cast<std::size_t>(i) >= plan.program.outputs.size())

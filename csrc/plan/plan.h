@@ -103,7 +103,10 @@ class Plan {
   std::vector<double> finish(std::int64_t step);
   // start() and finish() of one step; empty for predict.
   std::vector<double> run(const Batch& batch, double learning_rate);
-  // Copies graph output i of the batch that was started last to `out` (n * elements floats).
+  // The rows of the batch in memory, which output() copies: the one that was started last or, after
+  // a step whose total was not finite, that step's; 0 before the first.
+  std::int64_t rows() const;
+  // Copies graph output i of that batch to `out` (rows() * elements floats).
   void output(int i, float* out) const;
   // Sends all outputs of that batch, to be taken while later ones run.
   void send_outputs(Readback& to) const;
