@@ -456,7 +456,9 @@ def test_predict_from_a_model_file_and_other_sizes(trained, tmp_path):
             "--image-size 8: cifar_cnn takes images of at least 18x18",
         ),
         (["train", "digits", "--image-size", "100000"], "size"),
-        (["train", "digits", "--device", "cuda"], "cuda"),
+        (["train", "digits", "--device", "cuda"], "--device cuda .*'cuda' cannot be used"),
+        # Before the images are read.
+        (["train", "broken", "--precision", "tf32"], "--precision tf32: .* NVIDIA GPU"),
         (["train", "digits", "--augment", "spin=3"], "--augment.*spin"),
         (["train", "digits", "--ep", "3"], "unrecognized arguments: --ep"),
         (["train", "digits", "--out", "text.txt"], "text.txt"),

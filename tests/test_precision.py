@@ -7,7 +7,7 @@ import pytest
 
 import convlet
 from classifiers import cnn, images
-from convlet import Input, Sequential, _core, layers
+from convlet import Input, Sequential, _core, layers, ops
 
 LOSS = "sparse_categorical_crossentropy"
 
@@ -67,6 +67,8 @@ def test_a_plan_follows_a_change_of_the_instruction_set(emulated):
     try:
         with pytest.raises(ValueError, match='precision "bfloat16" cannot be had on the CPU'):
             model.predict(images(3)[0])
+        with pytest.raises(ValueError, match='^dense: precision "bfloat16" cannot be had'):
+            ops.dense(np.ones((2, 3), "f"), np.ones((3, 4), "f"), precision="bfloat16")
     finally:
         _core.set_isa(before)
 

@@ -189,6 +189,8 @@ def test_what_a_file_cannot_hold_is_said(tmp_path):
         ValueError, match=r"save: path: expected a path that ends in '.safetensors'"
     ):
         model.save(tmp_path / "m.keras")
+    with pytest.raises(FileNotFoundError, match=r"no/m\.safetensors: there is no folder .*no$"):
+        cnn().save(tmp_path / "no" / "m.safetensors")
     names = ["m.safetensors", "own.safetensors"]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
 
