@@ -6,6 +6,7 @@
     python -m bench epoch [--images 50000] [--batches 64]      one epoch from the process' start
     python -m bench check                                      a minute: slower than recorded?
     python -m bench chart RECORD.json ... --png FILE           one chart of several records
+    python -m bench.step_profile                               a training step, step by step
 
 Every result is checked against torch in float64 before it is timed; ours and each setting of each
 peer run in turns, each in a process of its own; medians, with half the distance of the quartiles.
@@ -38,7 +39,11 @@ TRAIN_BATCHES = {"M4": [32], "M6": [8]}
 
 
 def parse(arguments):
-    parser = argparse.ArgumentParser("python -m bench", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        "python -m bench",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("what", choices=list(BATCHES))
     parser.add_argument("--models", nargs="+", default=list(networks.NETWORKS), metavar="M1")
     parser.add_argument("--batches", nargs="+", type=int, help="images in a batch")
@@ -70,6 +75,10 @@ def parse(arguments):
         parser.error("epoch runs on the cpu in float32")
     if options.what == "ops" and options.device == "cpu" and options.precision != "float32":
         parser.error("ops runs in float32 on the cpu")
+    for name in options.cases or ():
+        if not any(case.name.startswith(name) for case in op_cases.CASES):
+            known = ", ".join(dict.fromkeys(case.op for case in op_cases.CASES))
+            parser.error(f"--cases: expected the beginning of a name ({known}, ...), got {name}")
     for name in options.models:
         if name not in networks.NETWORKS:
             parser.error(f"--models: expected some of {', '.join(networks.NETWORKS)}, got {name}")

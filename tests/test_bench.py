@@ -197,6 +197,10 @@ def test_a_peer_that_is_not_installed_is_named(tmp_path):
     assert "expected some of torch, keras" in wrong.stderr
     assert bench("epoch", "--device", "cuda").returncode == 2
     assert bench("ops", "--precision", "bfloat16").returncode == 2
+    unknown = bench("ops", "--cases", "conv2d", "conv3d")
+    assert unknown.returncode == 2
+    assert "the beginning of a name (conv2d, " in unknown.stderr
+    assert "got conv3d" in unknown.stderr
 
 
 def test_a_peer_that_cannot_do_the_kind_is_named():

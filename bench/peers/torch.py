@@ -32,6 +32,7 @@ SETTINGS = {
     },
     "infer": {
         "default": {},
+        "nchw keep": KEEP,
         "channels_last keep": KEEP,
         "compile keep": KEEP,
         "channels_last bfloat16 keep": KEEP,
