@@ -1,13 +1,9 @@
-"""ImageDataset and image_dataset_from_directory: batches, labels, names, and how they end."""
+"""ImageDataset and image_dataset_from_directory: batches, labels, names; how passes end is in
+test_image_dataset_ending.py."""
 
 import os
 import re
-import signal
-import subprocess
-import sys
-import textwrap
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +14,7 @@ from convlet import layers
 from convlet.data import Augmentation, ImageDataset, Preprocessing, open_source
 from convlet.data.sampling import shuffled
 from convlet.utils import image_dataset_from_directory
-from loader_threads import running
+from loader_threads import run_program, running
 from pictures import pixels, write_images
 
 SMALL = Preprocessing((6, 8))
@@ -374,7 +370,7 @@ def test_an_array_larger_than_memory_is_not_loaded(tmp_path):
         net.fit(data, verbose=0)
         print(own() - before)
     """
-    grown = float(run(code, str(tmp_path / "x.bin")))
+    grown = float(run_program(code, str(tmp_path / "x.bin")))
     assert grown < 40
 
 
@@ -442,133 +438,6 @@ def test_files_that_vanish_are_broken(folder):
     (folder / "ant" / "0.png").unlink()
     assert len(columns(data)[0]) == 22
     assert "No such file" in next(iter(data.broken.values()))
-
-
-# How it ends
-
-
-def run(code: str, *arguments: str, **options) -> str:
-    program = [sys.executable, "-c", textwrap.dedent(code), *arguments]
-    return subprocess.run(program, capture_output=True, text=True, check=True, timeout=120).stdout
-
-
-def test_an_exception_in_training_stops_the_threads(folder):
-    class Stop(convlet.callbacks.Callback):
-        def on_train_batch_end(self, batch, logs=None):
-            assert running(2) >= 2
-            raise RuntimeError("stop")
-
-    with pytest.raises(RuntimeError, match="stop") as error:
-        model().fit(from_directory(folder, batch_size=1), verbose=0, callbacks=[Stop()])
-    assert running() == 0
-    del error
-
-
-def test_an_error_of_the_augmentation_is_raised(folder):
-    def augmentation(x, indices, epoch, seed, out):
-        raise ZeroDivisionError("augmentation")
-
-    with pytest.raises(ZeroDivisionError, match="augmentation"):
-        model().fit(from_directory(folder).augment(augmentation), verbose=0)
-
-
-INTERRUPTED = """
-    import sys
-    import convlet
-    from loader_threads import running
-    from convlet import layers
-    from convlet.utils import image_dataset_from_directory
-    data = image_dataset_from_directory(sys.argv[1], image_size=(600, 800), batch_size=1)
-    net = convlet.Sequential([
-        layers.Input((600, 800, 3)), layers.MaxPooling2D(20), layers.Flatten(),
-        layers.Dense(3, activation="softmax")])
-    net.compile("sgd", "sparse_categorical_crossentropy")
-    class Say(convlet.callbacks.Callback):
-        def on_train_batch_end(self, batch, logs=None):
-            print("training", flush=True)
-    try:
-        net.fit(data, epochs=100000, verbose=0, callbacks=[Say()])
-    except KeyboardInterrupt:
-        print("interrupted, threads:", running(), flush=True)
-"""
-
-
-def test_ctrl_c_is_prompt_and_clean(folder):
-    program = [sys.executable, "-c", textwrap.dedent(INTERRUPTED), str(folder)]
-    for wait in (0.0, 0.05, 0.11):
-        with subprocess.Popen(
-            program,
-            cwd=Path(__file__).parent,  # where loader_threads is
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        ) as process:
-            while process.stdout.readline() != b"training\n":
-                assert process.poll() is None
-            time.sleep(wait)
-            process.send_signal(signal.SIGINT)
-            begun = time.perf_counter()
-            out, error = process.communicate(timeout=30)
-            assert time.perf_counter() - begun < 5
-            assert b"interrupted, threads: 0" in out, error
-            assert (process.returncode, error) == (0, b"")
-
-
-def test_ctrl_c_at_any_moment_leaves_no_thread_behind(folder):
-    code = """
-        import random, signal, sys, time
-        import convlet
-        from convlet import layers
-        from convlet.utils import image_dataset_from_directory
-        from loader_threads import running
-
-        data = image_dataset_from_directory(sys.argv[1], image_size=(4, 4), batch_size=8)
-        net = convlet.Sequential([
-            layers.Input((4, 4, 3)), layers.Flatten(), layers.Dense(3, activation="softmax")])
-        net.compile("sgd", "sparse_categorical_crossentropy")
-        uses = {
-            "an epoch is a pass": lambda: net.fit(data, verbose=0, epochs=2),
-            "epochs share a pass": lambda: net.fit(data, verbose=0, epochs=2, steps_per_epoch=2),
-            "evaluate": lambda: net.evaluate(data, verbose=0),
-        }
-
-        def interrupt(*_):
-            raise KeyboardInterrupt
-
-        signal.signal(signal.SIGALRM, interrupt)
-        draw = random.Random(0)
-        for name, use in uses.items():
-            use()
-            begun = time.perf_counter()
-            use()
-            duration = time.perf_counter() - begun
-            interrupted = 0
-            for _ in range(100):
-                try:
-                    signal.setitimer(signal.ITIMER_REAL, draw.uniform(1e-5, duration))
-                    use()
-                    signal.setitimer(signal.ITIMER_REAL, 0)
-                except KeyboardInterrupt as error:  # its traceback has the frames
-                    interrupted += 1
-                    assert running() == 0, name
-            assert interrupted > 20, (name, interrupted)
-    """
-    program = [sys.executable, "-c", textwrap.dedent(code), str(folder)]
-    result = subprocess.run(  # where loader_threads is
-        program, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=120
-    )
-    assert (result.returncode, result.stderr) == (0, "")
-
-
-def test_a_program_may_end_in_the_middle_of_a_pass(folder):
-    code = """
-        import sys
-        from convlet.utils import image_dataset_from_directory
-        data = image_dataset_from_directory(sys.argv[1], batch_size=1, image_size=(900, 900))
-        batches = iter(data)
-        next(batches)
-        print("end")
-    """
-    assert run(code, str(folder)).endswith("end\n")
 
 
 def test_passes_leave_no_memory_behind(folder):
