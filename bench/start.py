@@ -15,7 +15,10 @@ from bench.worker import peak_rss_mb
 # The packages that a framework needs beside numpy, as pip names their folders.
 PACKAGES = {
     "convlet": ["convlet", "PIL", "pillow.libs", "safetensors"],
-    "keras": ["keras", "tensorflow", "jax", "ml_dtypes", "h5py", "h5py.libs", "optree", "rich"],
+    "keras": [
+        *("keras", "tensorflow", "clang", "grpc", "google", "h5py", "h5py.libs", "ml_dtypes"),
+        *("optree", "rich"),
+    ],
     "torch": ["torch", "sympy", "networkx", "torchgen"],
 }
 
