@@ -16,7 +16,6 @@ SCORES = RNG.dirichlet(np.ones(4), 57).astype(np.float32)
 SCORES[::2, :] = 0.5 * SCORES[::2, :] + 0.5 * ONE_HOT[::2]  # better than chance
 BITS = RNG.integers(0, 2, (57, 3))
 CHANCES = np.clip(0.4 * BITS + RNG.random((57, 3)) * 0.6, 0, 1).astype(np.float32)
-WEIGHTS = RNG.random(57)
 
 
 def top_k(k):

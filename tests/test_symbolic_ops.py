@@ -9,7 +9,7 @@ from convlet import layers, ops
 from convlet.ops import dispatch, symbolic
 from reference import floats
 
-A, B, C = (5, 4, 6), (5, 4, 6), (1, 6)
+A, B = (5, 4, 6), (5, 4, 6)
 FILTER, KERNEL = floats(3, 3, 2, 4), floats(6, 7)
 
 
