@@ -286,6 +286,12 @@ def test_predict_takes_many_kinds_of_data():
         model(x, training=True)
 
 
+def test_unsigned_integers_beyond_int64_stay_positive():
+    model = Sequential([layers.ReLU(input_shape=(2,))])
+    x = np.array([[2**63, 2**64 - 2**40]], np.uint64)
+    np.testing.assert_array_equal(model.predict(x), x.astype(np.float32))
+
+
 def test_nan_passes_through_predict():
     model = Sequential([layers.ReLU(input_shape=(3,))])
     got = model.predict(np.array([[np.nan, np.inf, -np.inf]]))

@@ -26,6 +26,8 @@ def to_array(value: Any, owner: str) -> Array:
             raise TypeError(f"{owner}: expected an array of numbers, got dtype {array.dtype}")
         if kind == "f":
             array = array.astype(np.float64 if array.dtype.itemsize > 4 else np.float32)
+        elif array.dtype == np.uint64:  # beyond int64
+            array = array.astype(np.float64)
         elif kind == "b":
             array = array.astype(np.uint8)
         else:
