@@ -134,21 +134,10 @@ __attribute__((noinline)) void picked_tile(const float* quads, const Row* rows,
     gradients += kVectors * V::width;
     picks += kVectors * V::width;
   }
-  auto finish = [&](V y, float* to, auto lanes) {
-    store(to, accumulate ? load(to, lanes) + y : y, lanes);
-  };
-  CONVLET_UNROLL
-  for (int j = 0; j < kVectors; ++j) {
-    const int lanes = columns - j * V::width;
-    CONVLET_UNROLL
-    for (int i = 0; i < kRows; ++i) {
-      float* to = c + rows[i].c + j * V::width;
-      if (lanes >= V::width)
-        finish(sum[i][j], to, All());
-      else
-        finish(sum[i][j], to, First{lanes});
-    }
-  }
+  if (accumulate)
+    for_sums(sum, rows, columns,
+             [=](V& y, std::int64_t at, auto lanes) { y = load(c + at, lanes) + y; });
+  for_sums(sum, rows, columns, [=](V& y, std::int64_t at, auto lanes) { store(c + at, y, lanes); });
 }
 
 // Sums, and for each column a gradient and the picks, in registers, beside a quad and what is

@@ -66,6 +66,24 @@ __attribute__((noinline)) inline void activate_rows(Activation activation, const
   }
 }
 
+// f(sum, its place in c, its lanes) for all sums of a tile. What is to be done with them is asked
+// before, once: a jump for each sum costs as much as many of its terms.
+template <int kRows, int kVectors, class F>
+__attribute__((always_inline)) inline void for_sums(V (&sum)[kRows][kVectors], const Row* rows,
+                                                    int columns, F f) {
+  CONVLET_UNROLL
+  for (int j = 0; j < kVectors; ++j) {
+    const int lanes = columns - j * V::width;
+    if (lanes >= V::width) {
+      CONVLET_UNROLL
+      for (int i = 0; i < kRows; ++i) f(sum[i][j], rows[i].c + j * V::width, All());
+    } else {
+      CONVLET_UNROLL
+      for (int i = 0; i < kRows; ++i) f(sum[i][j], rows[i].c + j * V::width, First{lanes});
+    }
+  }
+}
+
 template <class Product, int kRows, int kVectors>
 __attribute__((noinline)) void tile(const float* a, const Row* rows, const Run* runs,
                                     std::int64_t run_count, const float* b, std::int64_t ldb,
@@ -105,25 +123,17 @@ __attribute__((noinline)) void tile(const float* a, const Row* rows, const Run* 
   }
 
   const bool relu = epilogue.activation == Activation::relu;
-  auto finish = [&](V y, std::int64_t at, auto lanes) {
-    float* to = c + at;
-    if (epilogue.accumulate) y = load(to, lanes) + y;
-    if (epilogue.residual) y = y + load(epilogue.residual + at, lanes);
-    if (relu) y = activate(Activation::relu, y);
-    store(to, y, lanes);
-  };
-  CONVLET_UNROLL
-  for (int j = 0; j < kVectors; ++j) {
-    const int lanes = columns - j * V::width;
-    CONVLET_UNROLL
-    for (int i = 0; i < kRows; ++i) {
-      const std::int64_t at = rows[i].c + j * V::width;
-      if (lanes >= V::width)
-        finish(sum[i][j], at, All());
-      else
-        finish(sum[i][j], at, First{lanes});
-    }
-  }
+  if (epilogue.accumulate)
+    for_sums(sum, rows, columns,
+             [=](V& y, std::int64_t at, auto lanes) { y = load(c + at, lanes) + y; });
+  if (epilogue.residual)
+    for_sums(sum, rows, columns, [&](V& y, std::int64_t at, auto lanes) {
+      y = y + load(epilogue.residual + at, lanes);
+    });
+  if (relu)
+    for_sums(sum, rows, columns,
+             [](V& y, std::int64_t, auto) { y = activate(Activation::relu, y); });
+  for_sums(sum, rows, columns, [=](V& y, std::int64_t at, auto lanes) { store(c + at, y, lanes); });
   if (!relu && epilogue.activation != Activation::none)
     activate_rows(epilogue.activation, rows, kRows, c, columns);
 }
