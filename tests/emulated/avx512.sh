@@ -26,10 +26,10 @@ mkdir -p "$root"/{bin,dev,proc,sys,packages} "$work/iso/isolinux"
 prefix=$("$python" -c 'import sys; print(sys.base_prefix)')
 library=$("$python" -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')
 interpreter=$prefix/bin/python$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-mkdir -p "$root$prefix/bin" "$root$(dirname "$library")"
+mkdir -p "$root$prefix/bin" "$root$library"
 cp -L "$interpreter" "$root$prefix/bin/python"
-cp -r "$library" "$root$(dirname "$library")/"
-rm -rf "$root$library"/{site-packages,dist-packages,test,ensurepip,idlelib,tkinter} "$root$library"/config-3*
+tar -C "$library" -c --exclude=./{site-packages,dist-packages,test,ensurepip,idlelib,tkinter} \
+  --exclude='./config-3*' --exclude=__pycache__ . | tar -C "$root$library" -x
 for module in numpy convlet; do
   package=$("$python" -c "import os, $module; print(os.path.dirname($module.__file__))")
   cp -rL "$package" "$root/packages/"
