@@ -90,6 +90,9 @@ def test_the_verdict_is_remembered(gpu, monkeypatch):
         devices.resolve_device("cuda")
     assert devices.verdict(H100, again=True) == []
     assert devices.resolve_device("cuda") == "cuda"
+    monkeypatch.setenv("CONVLET_SM90", "1")
+    gpu.write_text(json.dumps({key: ["pooling: wrong"]}))
+    assert devices.resolve_device("cuda") == "cuda"  # of other kernels
     gpu.write_text("not json")
     assert devices.resolve_device("cuda") == "cuda"
 

@@ -7,6 +7,7 @@ from torch.nn import functional
 from torch.nn.grad import conv2d_input, conv2d_weight
 
 from convlet import _core, selftest
+from reference import assert_exact
 
 MANTISSA = {"float32": None, "tf32": 10, "bfloat16": 7}  # bits after the point; None: not rounded
 
@@ -99,6 +100,14 @@ def test_training_is_that_in_float64_with_rounded_factors(precision):
 @pytest.mark.parametrize("precision", ["float32"] if ON_CPU else list(MANTISSA))
 def test_this_device_passes(precision):
     assert selftest.failures(_core.op_device(), [precision]) == []
+
+
+@pytest.mark.parametrize("sm90", ["0", "1"])
+def test_convolutions_in_bfloat16_are_exact(monkeypatch, sm90):
+    monkeypatch.setenv("CONVLET_SM90", sm90)
+    family = selftest.FAMILIES["convolution in bfloat16"]
+    for a, b in zip(*selftest._ops(family, _core.op_device()), strict=True):
+        assert_exact(a, b)
 
 
 @pytest.mark.parametrize("precision", ["tf32", "bfloat16"])

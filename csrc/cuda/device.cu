@@ -32,6 +32,11 @@ bool sm90_is_wanted() {
   return wanted && std::strcmp(wanted, "1") == 0;
 }
 
+// "13.0" of CUDA's 13000.
+std::string version_name(int version) {
+  return concat(version / 1000, '.', version % 1000 / 10);
+}
+
 class CudaDevice final : public Device {
  public:
   CudaDevice(cudaStream_t stream, const cudaDeviceProp& properties)
@@ -44,8 +49,8 @@ class CudaDevice final : public Device {
   std::string description(Precision precision) const override {
     return concat(properties_.name, ", sm_", properties_.major, properties_.minor, ", ",
                   properties_.multiProcessorCount, " multiprocessors, ",
-                  properties_.totalGlobalMem >> 30, " GB, driver ", driver_ / 1000, '.',
-                  driver_ % 1000 / 10, ", ", name_of(precision));
+                  properties_.totalGlobalMem >> 30, " GB, driver ", version_name(driver_), ", ",
+                  name_of(precision));
   }
 
   const Kernels& kernels(Precision precision) const override {
@@ -128,15 +133,27 @@ class CudaDevice final : public Device {
   CudaContext context_;
 };
 
+// Why there is nothing to use, and what helps.
+std::string why_no_device(cudaError_t error) {
+  if (error == cudaSuccess) return "no NVIDIA GPU is visible";
+  int driver = 0, built_with = 0;
+  cudaDriverGetVersion(&driver);
+  cudaRuntimeGetVersion(&built_with);
+  if (driver == 0) return "no NVIDIA driver is installed";
+  if (driver / 1000 < built_with / 1000)
+    return concat("the NVIDIA driver is one for CUDA ", version_name(driver), "; one for CUDA ",
+                  built_with / 1000, ".0 or newer is needed");
+  return concat("no usable NVIDIA driver (", cudaGetErrorString(error),
+                "); nvidia-smi shows what is installed");
+}
+
 // Null, and why.
 CudaDevice* open_device(std::string& reason) {
   int count = 0;
   cudaError_t error = cudaGetDeviceCount(&count);
   if (error != cudaSuccess || count == 0) {
     cudaGetLastError();
-    reason = error == cudaSuccess ? "no NVIDIA GPU is visible"
-                                  : concat("no usable NVIDIA driver (", cudaGetErrorString(error),
-                                           "); nvidia-smi shows what is installed");
+    reason = why_no_device(error);
     return nullptr;
   }
   cudaDeviceProp properties{};
