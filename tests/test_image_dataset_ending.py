@@ -118,6 +118,7 @@ def test_ctrl_c_at_any_moment_leaves_no_thread_behind(folder):
             "an epoch is a pass": lambda: net.fit(data, verbose=0, epochs=2),
             "epochs share a pass": lambda: net.fit(data, verbose=0, epochs=2, steps_per_epoch=2),
             "evaluate": lambda: net.evaluate(data, verbose=0),
+            "predict": lambda: net.predict(data),
         }
 
         def interrupt(*_):

@@ -278,6 +278,17 @@ def test_predict_takes_many_kinds_of_data():
     np.testing.assert_allclose(in_parts, expected, rtol=1e-5, atol=1e-6)
     with pytest.raises(TypeError, match="predict: x: expected an array of numbers, got dtype"):
         model.predict(np.array([["a"]]))
+
+    class ByIndex:  # without an end: numpy's slices beyond it are empty
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, i):
+            return x[4 * i : 4 * i + 4]
+
+    np.testing.assert_array_equal(model.predict(ByIndex()), in_parts)
+    with pytest.raises(TypeError, match="predict: x: expected arrays or an iterable .* NoneType"):
+        model.predict(None)
     with pytest.raises(ValueError, match=r"predict: x: expected \(N,8,8,1\)"):
         model.predict(x[0])
     with pytest.raises(ValueError, match="batch_size: expected an integer >= 1, got 0"):

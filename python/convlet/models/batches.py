@@ -18,6 +18,14 @@ def is_arrays(x: Any) -> bool:
     return isinstance(x, (list, tuple, dict)) or hasattr(x, "__array__")
 
 
+def check_iterable(owner: str, x: Any, batches: str) -> None:
+    """TypeError unless x is an iterable or has batches by index."""
+    if not hasattr(x, "__iter__") and not hasattr(x, "__getitem__"):
+        raise TypeError(
+            f"{owner}: x: expected arrays or an iterable of {batches}, got {type(x).__name__}"
+        )
+
+
 class Batches:
     """The batches of an epoch."""
 
@@ -117,7 +125,7 @@ class IterableBatches(Batches):
 
     def _pass(self) -> tuple[Iterator[Any], Callable[[], None]]:
         """One pass, and what ends it early: nothing where the iterator is the caller's own."""
-        iterator = _pass_over(self.iterable)
+        iterator = pass_over(self.iterable)
         if isinstance(iterator, GeneratorType) and iterator is not self.iterable:
             return iterator, iterator.close
         return iterator, _leave_open
@@ -140,7 +148,7 @@ def _leave_open() -> None:
     pass
 
 
-def _pass_over(iterable: Any) -> Iterator[Any]:
+def pass_over(iterable: Any) -> Iterator[Any]:
     """One pass: by iter(), or by index for an object with __len__ and __getitem__ only."""
     if hasattr(iterable, "__iter__"):
         return iter(iterable)

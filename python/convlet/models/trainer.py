@@ -17,7 +17,9 @@ from convlet.models.batches import (
     Batches,
     IterableBatches,
     balanced,
+    check_iterable,
     is_arrays,
+    pass_over,
     peek,
     split_rows,
 )
@@ -171,10 +173,7 @@ class Trainer:
             if len(samples) == 0:
                 raise ValueError(f"{owner}: x: expected at least one sample, got none")
             return ArrayBatches(owner, samples, batch_size, None, steps)
-        if not hasattr(x, "__iter__") and not hasattr(x, "__getitem__"):
-            raise TypeError(
-                f"{owner}: x: expected arrays or an iterable of (x, y), got {type(x).__name__}"
-            )
+        check_iterable(owner, x, "(x, y)")
         if y is not None or sample_weight is not None:
             raise ValueError(f"{owner}: y: expected None when x gives batches (x, y), got data")
         if is_dataset(x):
@@ -469,10 +468,11 @@ class Trainer:
         if is_arrays(x):
             outputs = self._predict_arrays(x, batch_size)
         else:
-            parts = []
+            check_iterable("predict", x, "batches")
             if is_dataset(x):
                 x = matched(self, x, "predict").in_order()
-            for step, batch in enumerate(x):
+            parts = []
+            for step, batch in enumerate(pass_over(x)):
                 if steps is not None and step >= steps:
                     break
                 inputs = batch[0] if isinstance(batch, tuple) else batch
