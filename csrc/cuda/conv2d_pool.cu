@@ -117,8 +117,11 @@ __global__ void __launch_bounds__(32 * kLanes, 1)
     const std::int64_t c = (block - part * columns) * 32 + threadIdx.x;
     float sum = 0.0f;
     if (c < channels)
-      for (std::int64_t n = rows * part / parts + lane; n < rows * (part + 1) / parts; n += kLanes)
-        sum += choice[n * channels + c] == kNoChoice ? 0.0f : dy[n * channels + c];
+      for (std::int64_t n = rows * part / parts + lane; n < rows * (part + 1) / parts;
+           n += kLanes) {
+        const float value = dy[n * channels + c];  // does not wait for the choice
+        sum += choice[n * channels + c] == kNoChoice ? 0.0f : value;
+      }
     shares[lane][threadIdx.x] = sum;
     __syncthreads();
     if (lane == 0 && c < channels) {

@@ -47,7 +47,6 @@ namespace convlet::cuda {
   KERNEL(add_gradients)                 \
   KERNEL(take_gradients)                \
   KERNEL(moving_average)                \
-  KERNEL(fma_peak)                      \
   KERNEL(max_pool2d)                    \
   KERNEL(max_pool2d_backward)           \
   KERNEL(avg_pool2d)                    \

@@ -44,7 +44,13 @@ def resources(module: Path) -> dict[str, dict[str, dict[str, int]]]:
     """By kernel and architecture: registers, bytes of stack (where registers are spilled) and of
     static shared memory; of a template the most of its instances."""
     tool = Path(sysconfig.get_path("purelib")) / "nvidia" / "cu13" / "bin" / "cuobjdump"
-    output = subprocess.check_output([tool, "--dump-resource-usage", module], text=True)
+    return parse_resources(
+        subprocess.check_output([tool, "--dump-resource-usage", module], text=True)
+    )
+
+
+def parse_resources(output: str) -> dict[str, dict[str, dict[str, int]]]:
+    """What `resources` gives, from the output of cuobjdump."""
     found: dict[str, dict[str, dict[str, int]]] = {}
     name = architecture = ""
     for line in output.splitlines():
@@ -75,7 +81,7 @@ def table(record: dict) -> str:
     """One row for each kernel, and one for each convolution's product."""
     totals: dict[str, dict[str, int]] = {}
     products = []
-    for workload, kernels in record["counts"].items():
+    for workload, kernels in sorted(record["counts"].items()):
         for kernel, numbers in kernels.items():
             total = totals.setdefault(kernel, dict.fromkeys(numbers, 0))
             for key, number in numbers.items():

@@ -1,5 +1,5 @@
-"""What the counters of bank conflicts and memory traffic are taken of: the kernels of every op, at
-sizes of real networks but for few images.
+"""What the counters of bank conflicts and memory traffic are taken of: the kernels of every op and
+of training steps, at sizes of real networks but for few images.
 
     python tests/simt/workloads.py LIBRARY
 
@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import isa_cases
 from convlet import _core, ops
+from nets import SPARSE, Net
 from simt.library import Emulator
 
 Workload = tuple[str, Callable[[], object]]
@@ -97,6 +98,8 @@ def images() -> Iterator[Workload]:
         x = rng.integers(0, 256, (2, 32, 32, c)).astype(np.uint8)
         draw = (x, None, None, 3, 5, 0, None, None, "float32", None)
         yield f"augment, {c} channels", partial(_core.augment, settings, *draw)
+    settings = {"shift_h_choices": [-2.0, 1.0, 2.0], "shift_w_choices": [-1.0, 1.0]}
+    yield "augment, shifts to choose from", partial(_core.augment, settings, *draw)
 
 
 def normalizations() -> Iterator[Workload]:
@@ -182,6 +185,39 @@ def precisions() -> Iterator[Workload]:
             yield f"{call.func.__name__}, 64 channels, {name}", partial(in_precision, name, call)
 
 
+def training() -> Iterator[Workload]:
+    for kind, options in (
+        ("sgd", {"momentum": 0.9, "clip_norm": 1.0}),
+        ("rmsprop", {"accumulation_steps": 2}),
+        ("adam", {}),
+    ):
+        yield f"training, {kind}", partial(train, {"kind": kind, **options})
+
+
+def train(optimizer: dict[str, object]) -> None:
+    """Two steps on samples that lie on the device, with weights and a penalty, and the search for a
+    value that is not finite. One convolution's pooling is by windows of 2x2, one's by 3x3."""
+    net = Net()
+    x = net.conv2d(net.input(32, 32, 3), 32, padding="same", activation="relu")
+    x = net.node("max_pool2d", x, pool_size=[2, 2])
+    x = net.conv2d(net.node("pad2d", x, pad=[1, 1, 1, 1]), 64, activation="relu")
+    x = net.node("max_pool2d", x, pool_size=[3, 3])
+    x = net.node("dropout", net.batch_norm(x), rate=0.25)
+    top = net.node("slice", x, axis=0, begin=0, size=3)
+    x = net.node("concatenate", net.flatten(x), net.flatten(top), axis=-1)
+    weight = net.parameter(net.graph.shape(x)[-1], 10, l2=1e-4)
+    net.output(net.node("dense", x, parameters=[weight]))
+    state = net.state(optimizer)
+    plan = _core.Plan(net.graph, state, "train", 4, [SPARSE | {"from_logits": True}])
+    images = rng.integers(0, 256, (8, 32, 32, 3)).astype(np.uint8)
+    data = _core.Dataset(_core.op_device(), [images], [rng.integers(0, 10, 8)])
+    data.set_order(np.arange(8)[::-1])
+    data.set_weights(0, np.linspace(0.5, 1, 8, dtype=np.float32))
+    for first in (0, 4):
+        plan.finish(plan.start_from(data, first, 4, learning_rate=0.01))
+    plan.first_non_finite()
+
+
 def in_precision(name: str, call: Callable[[], object]) -> None:
     os.environ["CONVLET_SM90"] = str(int(name.endswith("sm_90a")))
     _core.set_op_precision(name.split()[0])
@@ -197,6 +233,7 @@ def workloads() -> Iterator[Workload]:
     yield from normalizations()
     yield from sequences()
     yield from elementwise()
+    yield from training()
 
 
 def kernel_name(signature: str) -> str:
