@@ -292,7 +292,7 @@ class TorchClassifier(torch.nn.Module):
         return self.dense(self.attention(x, x, x, need_weights=False)[0].flatten(1))
 
 
-def test_fifty_steps_like_torch():
+def test_trains_like_torch():
     layer = layers.MultiHeadAttention(2, 4)
     model = classifier(layer)
     labels = np.random.default_rng(0).integers(0, 3, 40)

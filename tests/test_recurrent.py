@@ -303,7 +303,7 @@ def classifier(layer):
 
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("cell", GATES)
-def test_fifty_steps_like_torch(cell, bidirectional):
+def test_trains_like_torch(cell, bidirectional):
     layer = LAYERS[cell](7)
     model = classifier(layers.Bidirectional(layer) if bidirectional else layer)
     x = floats(40, 8, 6, 2)

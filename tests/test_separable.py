@@ -1,4 +1,4 @@
-"""SeparableConv2D against torch's two convolutions: forward, saving, fifty steps of training."""
+"""SeparableConv2D against torch's two convolutions: forward, saving, training."""
 
 import numpy as np
 import pytest
@@ -63,7 +63,7 @@ def test_forward(channels, options):
     assert_like_torch(y, Separable(layer), [x])
 
 
-def test_fifty_steps_as_in_torch():
+def test_trains_as_in_torch():
     layer = layers.SeparableConv2D(8, 3, padding="same", depth_multiplier=2)
     dense = layers.Dense(4)
     model = Sequential([Input((7, 6, 3)), layer, layers.ReLU(), layers.Flatten(), dense])

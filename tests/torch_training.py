@@ -9,6 +9,7 @@ import copy
 import numpy as np
 import torch
 
+import device_tests
 from convlet import losses, optimizers
 
 torch.set_num_threads(1)  # its spinning threads would get in the way of convlet's
@@ -62,7 +63,7 @@ def assert_trains_alike(
     x,
     y,
     *,
-    steps=50,
+    steps=None,
     batch=8,
     loss=None,
     torch_loss=torch.nn.functional.cross_entropy,
@@ -70,12 +71,13 @@ def assert_trains_alike(
     torch_optimizer=None,
     rtol=1e-4,
 ):
-    """50 steps of both: at every step |loss - loss64| <= 4 max|loss32 - loss64| + rtol * |loss64|.
+    """Steps of both: at every one |loss - loss64| <= 4 max|loss32 - loss64| + rtol * |loss64|.
 
     Args:
         model: uncompiled, ends in logits.
         module: a torch module with the same weights (see copy_weights) that takes x as it is
             (N, H, W, C) and returns what the model returns.
+        steps: None is 50, or 15 in the emulator, where one takes up to half a second.
         y: integer labels for the default loss (cross-entropy on logits).
         optimizer, torch_optimizer: ours, and a function of the parameters that makes torch's; SGD
             with learning rate 0.05 and momentum 0.9 when None.
@@ -84,6 +86,7 @@ def assert_trains_alike(
         optimizer or optimizers.SGD(0.05, momentum=0.9),
         loss or losses.SparseCategoricalCrossentropy(from_logits=True),
     )
+    steps = steps or (15 if device_tests.device() == "simt" else 50)
     torch_optimizer = torch_optimizer or (lambda p: torch.optim.SGD(p, 0.05, momentum=0.9))
     arguments = (x, y, steps, batch, torch_loss, torch_optimizer)
     curve64 = train_in_torch(module, *arguments, torch.float64)
