@@ -53,9 +53,13 @@ inline PickedWeights make_picked_weights(const Conv2dPoolShape& shape, int threa
   g.panels = {s.K};
   g.row_count = s.R * s.S * s.C;
   g.dw_size = g.row_count * s.K;
-  const std::int64_t dw_bytes = g.dw_size * static_cast<std::int64_t>(sizeof(float));
-  const std::int64_t most_parts = larger(
-      1, smaller(smaller(kMostParts, s.N * s.P * s.Q / kPartPixels), kPartsBytes / dw_bytes));
+  constexpr std::int64_t kBytes = sizeof(float);
+  const std::int64_t dw_bytes = kBytes * g.dw_size, x_bytes = kBytes * s.N * s.H * s.W * s.C;
+  // Copies of dw take a quarter of x's memory at most: a step of a small batch should not need more
+  // of it for them than for its activations.
+  const std::int64_t copies = smaller(kPartsBytes, x_bytes / 4) / dw_bytes;
+  const std::int64_t most_parts =
+      larger(1, smaller(smaller(kMostParts, s.N * s.P * s.Q / kPartPixels), 1 + copies));
   Windows of_quads = g.windows;
   of_quads.channels = 4 * s.C;
   g.blocks = cut_into_blocks(of_quads, ceil_div(s.K, 2), larger(kBlockBytes, dw_bytes / 4),

@@ -60,12 +60,22 @@ void take_over(const Program& program, std::vector<Placement::Block>& blocks,
   }
 }
 
-// Gives each block of `order` the tightest gap that is free for its whole life, among those placed
-// already.
-void place_best_fit(std::vector<Placement::Block>& blocks, std::vector<int> order,
+using Before = bool (*)(const Placement::Block&, const Placement::Block&);
+
+bool is_larger(const Placement::Block& a, const Placement::Block& b) {
+  return a.bytes > b.bytes;
+}
+bool lives_longer(const Placement::Block& a, const Placement::Block& b) {
+  const int life_a = a.last - a.first, life_b = b.last - b.first;
+  return life_a != life_b ? life_a > life_b : is_larger(a, b);
+}
+
+// Gives each block of `order`, sorted, the tightest gap that is free for its whole life, among
+// those placed already.
+void place_best_fit(std::vector<Placement::Block>& blocks, std::vector<int> order, Before before,
                     std::vector<int>& placed) {
   std::stable_sort(order.begin(), order.end(),
-                   [&](int a, int b) { return blocks[a].bytes > blocks[b].bytes; });
+                   [&](int a, int b) { return before(blocks[a], blocks[b]); });
   for (int id : order) {
     Placement::Block& block = blocks[id];
     std::vector<const Placement::Block*> neighbours;
@@ -118,13 +128,12 @@ Placement place(const Program& program, std::int64_t batch,
     if (!used || !in_arena(program, static_cast<BufferId>(id))) block[id] = -1;
     if (block[id] == static_cast<int>(id)) order.push_back(block[id]);
   }
-  place_best_fit(blocks, order, placed);
+  place_best_fit(blocks, order, is_larger, placed);
   Placement placement;
   placement.activations_bytes = top_of(blocks, placed);
   placement.live_set_bytes =
       largest_live_set(blocks, placed, static_cast<int>(program.steps.size()));
 
-  // The workspace goes where the activations leave room, so that its cost is known apart.
   placement.workspace_of_step.assign(program.steps.size(), -1);
   std::vector<int> spaces;
   for (std::size_t s = 0; s < workspace.size(); ++s) {
@@ -134,8 +143,19 @@ Placement place(const Program& program, std::int64_t batch,
     spaces.push_back(id);
     placement.workspace_of_step[s] = id;
   }
-  place_best_fit(blocks, spaces, placed);
+  // The workspace goes where the activations leave room, or all find their places together: small
+  // activations may leave no gap that holds it.
+  const std::vector<Placement::Block> unplaced = blocks;
+  order.insert(order.end(), spaces.begin(), spaces.end());
+  place_best_fit(blocks, spaces, is_larger, placed);
+  for (Before before : {is_larger, lives_longer}) {
+    std::vector<Placement::Block> together = unplaced;
+    std::vector<int> placed_together;
+    place_best_fit(together, order, before, placed_together);
+    if (top_of(together, placed_together) < top_of(blocks, placed)) blocks = together;
+  }
   placement.arena_bytes = top_of(blocks, placed);
+  placement.activations_bytes = std::min(placement.activations_bytes, placement.arena_bytes);
   if (placement.arena_bytes > kMaxBytes)
     value_error("plan: a batch of ", batch, " needs ", placement.arena_bytes, " bytes of memory");
 

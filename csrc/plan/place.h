@@ -17,7 +17,7 @@ struct Placement {
   std::vector<Block> blocks;
   std::vector<int> block_of_buffer;    // -1 when it is not in the arena or never used
   std::vector<int> workspace_of_step;  // -1 when it has none
-  std::int64_t activations_bytes = 0;  // the arena without the workspace
+  std::int64_t activations_bytes = 0;  // of an arena without workspace
   std::int64_t arena_bytes = 0;
   std::int64_t live_set_bytes = 0;  // the most bytes, workspace apart, in use at one step
 };

@@ -64,7 +64,7 @@ class Dataset;  // plan/dataset.h
 
 struct PlanMemory {
   std::int64_t parameters, gradients, optimizer;  // bytes of the state that this mode uses
-  std::int64_t activations, workspace;            // bytes of the arena
+  std::int64_t activations, workspace;  // bytes of the arena: without workspace, added by it
   std::int64_t live_set;  // the most bytes of activations alive at one step: their lower bound
 };
 
