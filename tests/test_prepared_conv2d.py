@@ -125,6 +125,76 @@ def test_whole_numbers_are_exact_when_packed():
     assert_exact(layer.plan(3, winograd=False).predict(inputs)[0], expected)
 
 
+def block(channels, image, activation, same=False):
+    """A graph: act(conv2d(tanh(x), w, b) + tanh(residual)), or with one value in both places."""
+    graph = _core.Graph()
+
+    def made(name):  # by a step, so that its memory is free after its last use; inputs are kept
+        value = graph.input(name, (*image, channels))
+        return graph.node("activation", f"of_{name}", [value], [], {"activation": "tanh"})
+
+    x, kernel = made("x"), (3, 3, channels, channels)
+    residual = x if same else made("residual")
+    parameters = [graph.parameter("w", kernel), graph.parameter("b", kernel[3:])]
+    y = graph.node("conv2d", "conv", [x], parameters, {"pad": [1] * 4})
+    y = graph.node("add", "add", [y, residual])
+    y = graph.node("activation", "act", [y], [], {"activation": activation})
+    graph.output(graph.node("activation", "last", [y], [], {"activation": "sigmoid"}))
+    state = _core.State(graph)
+    state.set(0, floats(*kernel) / np.float32(3 * channels**0.5))
+    state.set(1, floats(channels))
+    return graph, state
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+@pytest.mark.parametrize(("channels", "in_place"), [(7, True), (31, False), (64, True)])
+def test_the_sum_takes_the_place_of_the_residual(channels, in_place, activation):
+    """Of 64 channels by Winograd's convolution; 31 make sums of more terms than one stretch."""
+    image, n = (9, 10), 3
+    graph, state = block(channels, image, activation)
+    inputs = [floats(n, *image, channels, seed=seed) for seed in (1, 2)]
+    fused = _core.Plan(graph, state, "predict", n)
+    plain = _core.Plan(graph, state, "predict", n, fuse=False)
+    assert_exact(fused.predict(inputs)[0], plain.predict(inputs)[0])
+    size = (4 * n * image[0] * image[1] * channels + 63) // 64 * 64
+    # What is not kept: the convolution's x, and the residual unless its place is kept for y.
+    passing = [b for b in fused.blocks() if b["bytes"] == size and b["last"] < len(fused.steps())]
+    assert len(passing) == (1 if in_place else 2)
+
+
+def test_a_value_that_is_also_read_keeps_its_place():
+    for channels in (7, 64):
+        graph, state = block(channels, (9, 10), "relu", same=True)
+        x = floats(3, 9, 10, channels)
+        fused = _core.Plan(graph, state, "predict", 3)
+        assert_exact(
+            fused.predict([x])[0],
+            _core.Plan(graph, state, "predict", 3, fuse=False).predict([x])[0],
+        )
+
+
+# One image: output channels are shared by the threads where there are more weights than pixels,
+# else rows; most taps come first; the next weights are fetched meanwhile, also at the end of them.
+@pytest.mark.parametrize(
+    ("kernel", "image"),
+    [((1, 1, 300, 256), (7, 7)), ((3, 3, 99, 130), (7, 7)), ((1, 1, 66, 70), (28, 31))],
+)
+@pytest.mark.parametrize("threads", [1, 2, 3, 5])
+def test_one_image_has_the_bits_of_many(kernel, image, threads):
+    layer = Layer(kernel, image, pad=kernel[0] // 2, activation="relu")
+    x = layer.inputs(8)[0]
+    before = _core.num_threads()
+    try:
+        _core.set_num_threads(1)
+        expected = ops.conv2d(x, layer.w, layer.b, padding=kernel[0] // 2, activation="relu")
+        _core.set_num_threads(threads)
+        plan = layer.plan(1, winograd=False)
+        for i in range(3):
+            assert_exact(plan.predict([x[i : i + 1]])[0], expected[i : i + 1])
+    finally:
+        _core.set_num_threads(before)
+
+
 @BOTH
 def test_weights_are_prepared_again_when_they_change(winograd):
     layer = Layer((3, 3, 32, 32), (8, 8))

@@ -97,6 +97,10 @@ inline std::size_t packed_workspace_bfloat16(const Conv2dShape& s, const Pool2dS
   return pays(s, Pass::forward) ? packed_workspace<Bfloat16>(s, pool, threads)
                                 : float32_kernels().conv2d_packed.workspace(s, pool, threads);
 }
+inline bool packed_in_place_bfloat16(const Conv2dShape& s) {
+  return pays(s, Pass::forward) ? packed_in_place<Bfloat16>(s)
+                                : float32_kernels().conv2d_packed.in_place(s);
+}
 inline void correlate_packed_bfloat16(Context& context, const Conv2dShape& s,
                                       const Pool2dShape* pool, const float* x, const float* packed,
                                       const float* bias, const float* residual,
@@ -150,7 +154,7 @@ constexpr Kernels bfloat16_table(Kernels kernels, const char* name) {
   kernels.dense_backward_input = dense_backward_input_bfloat16;
   kernels.dense_backward_weight = dense_backward_weight_bfloat16;
   kernels.conv2d_packed = {packed_bytes_bfloat16, pack_bfloat16, packed_workspace_bfloat16,
-                           correlate_packed_bfloat16};
+                           packed_in_place_bfloat16, correlate_packed_bfloat16};
   kernels.conv2d_winograd = {};  // it is float32's
   kernels.fma_peak = fma_peak<Bfloat16>;
   return kernels;

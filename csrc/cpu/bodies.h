@@ -129,7 +129,7 @@ constexpr Kernels kTable = {
     resize_bilinear,
     fma_peak<Float32>,
     kConv2dPacked,
-    {winograd_bytes, winograd_weights, winograd_workspace, conv2d_winograd},
+    {winograd_bytes, winograd_weights, winograd_workspace, winograd_in_place, conv2d_winograd},
 };
 
 // Precision "bfloat16" for an instruction set that lacks its arithmetic: slow.

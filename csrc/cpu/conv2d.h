@@ -30,7 +30,8 @@ inline void pack_weights(Context& context, const Conv2dShape& s, const Correlati
 }
 
 // What for_each_region computes, from packed weights: sum over taps, bias, residual, activation.
-// The residual, which may be null, lies as the whole result y does.
+// The residual, which may be null, lies as the whole result y does. Weights come from far in the
+// first region, which meets most taps.
 template <class Product>
 inline auto weighted_sums(const Conv2dShape& s, const Correlation& k, const float* packed,
                           const float* bias, Activation activation, const float* residual = nullptr,
@@ -40,16 +41,20 @@ inline auto weighted_sums(const Conv2dShape& s, const Correlation& k, const floa
                                        std::int64_t row_count, std::int64_t index, float* result) {
     const std::int64_t group = index / panels, panel = index % panels;
     const std::int64_t channel = group * k.panels.columns + panel * kPanel;
+    const int width = k.panels.width_of(panel);
     const float* b =
         packed + group * depth * k.panels.padded_columns() + k.panels.offset_of(panel, depth);
+    const bool fetches = &region == k.regions && region.run_count > 0;
     for_each_stretch(region.runs, region.run_count,
                      [&](const Run* runs, std::int64_t run_count, bool first, bool last) {
+                       const Run* end = runs + run_count - 1;
                        multiply<Product>(
-                           images + group * k.terms, rows, row_count, runs, run_count, b,
-                           k.panels.width_of(panel), result + channel, k.panels.columns_of(panel),
+                           images + group * k.terms, rows, row_count, runs, run_count, b, width,
+                           result + channel, k.panels.columns_of(panel),
                            {first && bias ? bias + channel : nullptr, !first,
                             last ? activation : Activation::none,
-                            last && residual ? residual + (result - y) + channel : nullptr});
+                            last && residual ? residual + (result - y) + channel : nullptr},
+                           fetches ? b + (end->b + end->count) * width : nullptr);
                      });
   };
 }

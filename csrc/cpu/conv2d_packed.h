@@ -24,6 +24,13 @@ inline std::size_t packed_workspace(const Conv2dShape& s, const Pool2dShape* poo
   return make_packed<Product>(s, pool, threads, nullptr).bytes;
 }
 
+// y is written once where a sum is one stretch of terms; else it holds parts of the sum before the
+// residual is added.
+template <class Product>
+inline bool packed_in_place(const Conv2dShape& s) {
+  return s.R * s.S * Product::elements(s.C / s.groups) <= kStretch;
+}
+
 template <class Product>
 inline void correlate_packed(Context& context, const Conv2dShape& s, const Pool2dShape* pool,
                              const float* x, const float* packed, const float* bias,
@@ -38,6 +45,7 @@ inline void correlate_packed(Context& context, const Conv2dShape& s, const Pool2
 }
 
 constexpr PreparedConv2d kConv2dPacked = {packed_bytes<Float32>, pack<Float32>,
-                                          packed_workspace<Float32>, correlate_packed<Float32>};
+                                          packed_workspace<Float32>, packed_in_place<Float32>,
+                                          correlate_packed<Float32>};
 
 }  // namespace convlet::CONVLET_ISA

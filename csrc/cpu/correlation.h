@@ -120,6 +120,8 @@ struct Region {
   Band rows, columns;
   const Run* runs;
   std::int64_t run_count;
+
+  std::int64_t taps() const { return rows.taps * columns.taps; }
 };
 
 struct Correlation {
@@ -186,7 +188,8 @@ inline bool worth_trimming(const Axis& h, const Axis& w, Windows windows, std::i
   return cost_of(h, w, blocks, true) <= cost_of(h, w, blocks, false);
 }
 
-// Lists the regions and their runs, or only counts them. Returns the number of runs.
+// Lists the regions and their runs, one that meets most taps first, or only counts them. Returns
+// the number of runs.
 inline std::int64_t list_regions(Correlation& k, Run* runs) {
   std::int64_t run_count = 0;
   k.region_count = 0;
@@ -209,14 +212,34 @@ inline std::int64_t list_regions(Correlation& k, Run* runs) {
       ++k.region_count;
     });
   });
+  std::int64_t most = 0;
+  for (std::int64_t i = 1; runs && i < k.region_count; ++i)
+    if (k.regions[i].taps() > k.regions[most].taps()) most = i;
+  if (most > 0) {
+    const Region first = k.regions[0];
+    k.regions[0] = k.regions[most];
+    k.regions[most] = first;
+  }
   return run_count;
+}
+
+// Each chunk of panels lists the rows of its blocks anew, so it should have a few.
+constexpr std::int64_t kLeastPanels = 4;
+
+// Whether the threads share the panels of a few images rather than their pixels, each panel being
+// read once then: where there are more weights than values of an image. Most of the second-level
+// cache may keep the image then.
+constexpr std::int64_t kImageBytes = 448 * 1024;
+inline bool shares_panels(const Windows& w, std::int64_t weights, std::int64_t panels,
+                          int threads) {
+  return w.images < threads && panels >= kLeastPanels * threads &&
+         weights > w.height * w.width * w.channels;
 }
 
 // Into how many chunks all panels are cut for the threads to have enough work, and equal shares of
 // it where the blocks of a few images are not equal and there are panels enough.
 inline std::int64_t chunks_of(const Windows& w, const Blocks& blocks, std::int64_t panels,
                               int threads) {
-  constexpr std::int64_t kLeastPanels = 4;  // of a chunk: each lists the rows of its blocks anew
   if (blocks.count < threads)
     return smaller(panels, ceil_div(2 * threads, larger(1, blocks.count)));
   const bool equal = blocks.count % threads == 0 && w.rows % blocks.rows == 0;
@@ -245,7 +268,15 @@ inline Correlation make_correlation(const Conv2dShape& s, bool forward, int thre
   k.planes = k.depthwise && !forward ? k.multiplier : 1;
   const std::int64_t remainders = k.h.remainders() * k.w.remainders();
   const std::int64_t results = remainders * k.result_channels;
-  k.blocks = cut_into_blocks(k.windows, results, kBlockBytes, threads, larger(1, k.pool_rows));
+  const std::int64_t all_panels = k.depthwise ? 1 : k.groups * k.panels.count();
+  const std::int64_t weights = k.h.taps * k.w.taps * k.terms * k.result_channels;
+  if (pool_rows == 0 && shares_panels(k.windows, weights, all_panels, threads)) {
+    k.blocks = cut_into_blocks(k.windows, 0, kImageBytes, 1);
+    k.panel_chunks = threads;
+  } else {
+    k.blocks = cut_into_blocks(k.windows, results, kBlockBytes, threads, larger(1, k.pool_rows));
+    k.panel_chunks = chunks_of(k.windows, k.blocks, all_panels, threads);
+  }
   k.block_pixels = remainders * k.blocks.images * k.blocks.rows * k.windows.columns;
   k.block_results = k.pool_rows > 0 ? k.block_pixels * k.result_channels : 0;
 
@@ -260,8 +291,6 @@ inline Correlation make_correlation(const Conv2dShape& s, bool forward, int thre
     k.pitch = copy_pitch(k.windows, k.blocks, k.depthwise ? k.result_channels : source_channels);
     k.copy_floats = k.planes * k.blocks.images * k.pitch.image;
   }
-  const std::int64_t all_panels = k.depthwise ? 1 : k.groups * k.panels.count();
-  k.panel_chunks = chunks_of(k.windows, k.blocks, all_panels, threads);
 
   const std::int64_t run_count = list_regions(k, nullptr);
   Workspace workspace(memory);

@@ -27,6 +27,15 @@ struct Run {
   std::int64_t b;                      // in b: rows b, b + 1, ...
 };
 
+// Asks for the line of the cache in which p lies, to be used soon or after some thousand cycles.
+inline void fetch(const float* p) {
+  __builtin_prefetch(p);
+}
+inline void fetch_early(const float* p) {
+  __builtin_prefetch(p, 0, 2);
+}
+constexpr std::int64_t kLineFloats = 16;
+
 struct Epilogue {
   const float* bias;                // where a sum starts, per column; null is zero
   bool accumulate;                  // the sum is added to what c holds
@@ -84,10 +93,13 @@ __attribute__((always_inline)) inline void for_sums(V (&sum)[kRows][kVectors], c
   }
 }
 
+// For each term, what lies `step` floats further from `next` on is asked for, so that it comes to
+// the second-level cache evenly; what is written at the end, all at once.
 template <class Product, int kRows, int kVectors>
 __attribute__((noinline)) void tile(const float* a, const Row* rows, const Run* runs,
                                     std::int64_t run_count, const float* b, std::int64_t ldb,
-                                    float* c, int columns, const Epilogue& epilogue) {
+                                    float* c, int columns, const Epilogue& epilogue,
+                                    const float* next = nullptr, std::int64_t step = 0) {
   V sum[kRows][kVectors];
   CONVLET_UNROLL
   for (int j = 0; j < kVectors; ++j) {
@@ -102,7 +114,11 @@ __attribute__((noinline)) void tile(const float* a, const Row* rows, const Run* 
 
   const float* p[kRows];
   CONVLET_UNROLL
-  for (int i = 0; i < kRows; ++i) p[i] = a + rows[i].a;
+  for (int i = 0; i < kRows; ++i) {
+    p[i] = a + rows[i].a;
+    fetch(c + rows[i].c);
+    if (epilogue.residual) fetch(epilogue.residual + rows[i].c);
+  }
   for (const Run* run = runs; run != runs + run_count; ++run) {
     const std::int64_t stride = run->stride;
     const std::int64_t end = run->offset + run->count * stride;
@@ -119,6 +135,10 @@ __attribute__((noinline)) void tile(const float* a, const Row* rows, const Run* 
           sum[i][j] = Product::multiply_add(value, v[j], sum[i][j]);
       }
       row += ldb;
+      if constexpr (kVectors == kMaxVectors) {
+        fetch_early(next);
+        next += step;
+      }
     }
   }
 
@@ -142,25 +162,29 @@ __attribute__((noinline)) void tile(const float* a, const Row* rows, const Run* 
 template <class Product, int kRows, int kVectors>
 inline void tile_of(int count, const float* a, const Row* rows, const Run* runs,
                     std::int64_t run_count, const float* b, std::int64_t ldb, float* c, int columns,
-                    const Epilogue& epilogue) {
+                    const Epilogue& epilogue, const float* next, std::int64_t step) {
   if (count == kRows)
-    tile<Product, kRows, kVectors>(a, rows, runs, run_count, b, ldb, c, columns, epilogue);
+    tile<Product, kRows, kVectors>(a, rows, runs, run_count, b, ldb, c, columns, epilogue, next,
+                                   step);
   else if constexpr (kRows > 1)
     tile_of<Product, kRows - 1, kVectors>(count, a, rows, runs, run_count, b, ldb, c, columns,
-                                          epilogue);
+                                          epilogue, next, step);
 }
 
-// Any number of rows, in tiles of nearly equal height.
+// Any number of rows, in tiles of nearly equal height, which share the fetching of what is next.
 template <class Product, int kVectors>
 inline void multiply_panel(const float* a, const Row* rows, std::int64_t row_count, const Run* runs,
                            std::int64_t run_count, const float* b, std::int64_t ldb, float* c,
-                           int columns, const Epilogue& epilogue) {
+                           int columns, const Epilogue& epilogue, const float* next) {
   constexpr int kRows = max_rows(kVectors);
-  std::int64_t tiles = ceil_div(row_count, kRows);
+  std::int64_t tiles = ceil_div(row_count, kRows), terms = 0;
+  for (std::int64_t i = 0; next && i < run_count; ++i) terms += runs[i].count;
+  const std::int64_t step = smaller(kLineFloats, ceil_div(ldb, larger(1, tiles)));
   for (std::int64_t t = 0; t < tiles; ++t) {
     int count = static_cast<int>(row_count / tiles + (t < row_count % tiles));
-    tile_of<Product, kRows, kVectors>(count, a, rows, runs, run_count, b, ldb, c, columns,
-                                      epilogue);
+    const bool more = next && t * step < ldb;
+    tile_of<Product, kRows, kVectors>(count, a, rows, runs, run_count, b, ldb, c, columns, epilogue,
+                                      more ? next + t * step * terms : b, more ? step : 0);
     rows += count;
   }
 }
@@ -188,13 +212,15 @@ inline void with_vectors(int columns, F&& f) {
 }
 
 // All rows times one panel: `columns` <= kPanel, and each row of b readable for whole vectors.
+// Meanwhile as many values as those of b come to the cache from `next`, unless that is null: what
+// is next in b, so that a sum of large weights does not wait for them. (It need not be memory.)
 template <class Product = Float32>
 inline void multiply(const float* a, const Row* rows, std::int64_t row_count, const Run* runs,
                      std::int64_t run_count, const float* b, std::int64_t ldb, float* c,
-                     int columns, const Epilogue& epilogue) {
+                     int columns, const Epilogue& epilogue, const float* next = nullptr) {
   with_vectors(columns, [&](auto vectors) {
     multiply_panel<Product, vectors>(a, rows, row_count, runs, run_count, b, ldb, c, columns,
-                                     epilogue);
+                                     epilogue, next);
   });
 }
 
@@ -328,9 +354,10 @@ inline void multiply_packed(const float* a, const Row* rows, std::int64_t row_co
     for (std::int64_t i = 0; i < stretches; ++i) {
       const std::int64_t first = terms * i / stretches, last = terms * (i + 1) / stretches;
       const Run run = {first * stride, last - first, stride, first};
-      multiply(a, rows, row_count, &run, 1, b + panels.offset_of(p, terms), panels.width_of(p),
-               c + p * kPanel, panels.columns_of(p),
-               {nullptr, accumulate || i > 0, Activation::none});
+      const float* panel = b + panels.offset_of(p, terms);
+      const int width = panels.width_of(p);
+      multiply(a, rows, row_count, &run, 1, panel, width, c + p * kPanel, panels.columns_of(p),
+               {nullptr, accumulate || i > 0, Activation::none}, panel + last * width);
     }
 }
 

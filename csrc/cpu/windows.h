@@ -47,7 +47,14 @@ inline Blocks cut_into_blocks(const Windows& w, std::int64_t result_channels, st
   blocks.images = 1;
   if (w.images < least) {
     std::int64_t finest = larger(1, ceil_div(w.rows * w.images, least));
-    blocks.rows = smaller(blocks.rows, larger(finest, ceil_div(kLeastPixels, w.columns)));
+    const std::int64_t fewest = ceil_div(kLeastPixels, w.columns);
+    blocks.rows = smaller(blocks.rows, larger(finest, fewest));
+    // Rather smaller ones, down to the half, than unequal shares.
+    for (std::int64_t rows = blocks.rows; rows >= fewest && 2 * rows > blocks.rows; --rows)
+      if (rows % unit == 0 && w.rows % (rows * least) == 0) {
+        blocks.rows = rows;
+        break;
+      }
   } else if (blocks.rows == w.rows) {
     // A whole multiple of `least` blocks, so that as many workers have equal shares.
     const std::int64_t most = larger(1, bytes / (row_bytes * w.rows));

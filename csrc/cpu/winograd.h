@@ -17,7 +17,7 @@ namespace convlet::CONVLET_ISA {
 constexpr int kWinogradOut = 4, kWinogradIn = 6, kWinogradPositions = 36;
 // Of a block's transformed input: a part of the second-level cache.
 constexpr std::int64_t kWinogradBytes = 448 * 1024;
-constexpr std::int64_t kLeastWinogradTiles = 12;  // for which the weights are read
+constexpr std::int64_t kLeastWinogradTiles = 16;  // for which the weights are read
 // Neighbouring positions lie apart by other than a power of two, on lines of the cache of their
 // own.
 constexpr std::int64_t kWinogradSkew = 16;
@@ -286,6 +286,10 @@ inline void winograd_weights(Context& context, const Conv2dShape& s, const float
 
 inline std::size_t winograd_workspace(const Conv2dShape& s, const Pool2dShape*, int threads) {
   return make_winograd(s, threads, nullptr).bytes;
+}
+
+inline bool winograd_in_place(const Conv2dShape&) {
+  return true;
 }
 
 inline void conv2d_winograd(Context& context, const Conv2dShape& s, const Pool2dShape* pool,

@@ -78,8 +78,10 @@ struct PreparedConv2d {
   std::size_t (*bytes)(const Conv2dShape&, const Pool2dShape*);  // of the prepared weights
   void (*prepare)(Context&, const Conv2dShape&, const float* w, float* prepared);
   std::size_t (*workspace)(const Conv2dShape&, const Pool2dShape*, int threads);
+  // Whether run may be given y for its residual.
+  bool (*in_place)(const Conv2dShape&);
   // y = max_pool2d(act(conv + bias + residual)); bias may be null, and so may the residual, of y's
-  // shape, which is null with a pooling. y may not be residual.
+  // shape, which is null with a pooling.
   void (*run)(Context&, const Conv2dShape&, const Pool2dShape*, const float* x,
               const float* prepared, const float* bias, const float* residual, Activation, float* y,
               void* workspace);

@@ -56,6 +56,8 @@ void add_forward(Builder& builder, const Node& node, const PreparedConv2d& way, 
   Step& step = builder.step(name, node.name);
   step.reads = {x, w, bias, residual};
   step.writes = {y};
+  if (residual != x && way.in_place(shapes_of(builder, node)(1).conv))
+    step.reuses = {{y, residual}};
   step.workspace = [shapes = shapes_of(builder, node), workspace = way.workspace](
                        const Kernels&, std::int64_t n, int threads) {
     const Shapes s = shapes(n);
