@@ -91,28 +91,52 @@ def _convolutions():
             options = {"stride": stride, "padding": pad}
             work = float(out * out * k * window * window * c)
             label = f"{model} {size}x{size}x{c} {window}x{window}/{stride} -> {k}"
-            yield Case(f"conv2d {label}", "conv2d", {"x": x}, {"w": w}, y, False, options, work)
-            yield Case(
-                f"conv2d_backward_weight {label}",
-                "conv2d_backward_weight",
-                {"dy": y, "x": x},
-                {},
-                w,
-                True,
-                options | {"window": window},
-                work,
-            )
-            if c > 3:  # the first layer of a network needs no gradient of its input
-                yield Case(
-                    f"conv2d_backward_input {label}",
-                    "conv2d_backward_input",
-                    {"dy": y},
-                    {"w": w},
-                    x,
-                    False,
-                    options | {"input": x},
-                    work,
-                )
+            yield from _passes(label, x, w, y, options, work, c > 3)
+    x = (56, 56, 64)  # depthwise: memory sets the pace
+    yield from _passes(
+        "depthwise 56x56x64 3x3/1", x, (3, 3, 1, 64), x, {"stride": 1, "padding": 1, "groups": 64}
+    )
+
+
+def _passes(label, x, w, y, options, work=0.0, input_too=True):
+    """Forward and gradients; the first layer of a network needs none of its input."""
+    yield Case(f"conv2d {label}", "conv2d", {"x": x}, {"w": w}, y, False, options, work)
+    yield Case(
+        f"conv2d_backward_weight {label}",
+        "conv2d_backward_weight",
+        {"dy": y, "x": x},
+        {},
+        w,
+        True,
+        options | {"window": w[0]},
+        work,
+    )
+    if input_too:
+        yield Case(
+            f"conv2d_backward_input {label}",
+            "conv2d_backward_input",
+            {"dy": y},
+            {"w": w},
+            x,
+            False,
+            options | {"input": x},
+            work,
+        )
+
+
+def _dense():
+    inputs, units = 2304, 128
+    work, w = float(inputs * units), {"weight": (inputs, units)}
+    label = f"M3 {inputs} -> {units}"
+    yield Case(f"dense {label}", "dense", {"x": (inputs,)}, w, (units,), multiply_adds=work)
+    yield Case(
+        f"dense_backward {label}",
+        "dense_backward",
+        {"dy": (units,), "x": (inputs,)},
+        w,
+        (inputs,),
+        multiply_adds=2 * work,
+    )
 
 
 def _pools():
@@ -128,12 +152,18 @@ def _pools():
             yield Case(
                 f"{kind}_backward {label}", f"{kind}_backward", needs, {}, x, False, backward
             )
+    x = (7, 7, 2048)
+    yield Case("mean of pixels 7x7x2048", "mean_of_pixels", {"x": x}, {}, (2048,))
 
 
 def _others():
     x = (32, 32, 64)
     yield Case("relu 32x32x64", "relu", {"x": x}, {}, x)
+    yield Case("relu_backward 32x32x64", "relu_backward", {"dy": x, "y": x}, {}, x)
     yield Case("gelu 32x32x64", "gelu", {"x": x}, {}, x)
+    yield Case("gelu_backward 32x32x64", "gelu_backward", {"dy": x, "x": x}, {}, x)
+    yield Case("add 32x32x64", "add", {"a": x, "b": x}, {}, x)
+    yield Case("softmax 1000 classes", "softmax", {"x": (1000,)}, {}, (1000,))
     for classes in (10, 1000):
         logits = {"logits": (classes,), "labels": ()}
         yield Case(
@@ -150,15 +180,22 @@ def _others():
     yield Case(
         "batch_norm_backward 32x32x64", "batch_norm_backward", {"dy": x, "x": x}, channels, x
     )
+    norms = (("layer_norm", (196, 384), {}), ("group_norm", x, {"groups": 32}))
+    for kind, shape, options in norms:
+        label = "x".join(map(str, shape))
+        affine = {"gamma": shape[-1:], "beta": shape[-1:]}
+        yield Case(f"{kind} {label}", kind, {"x": shape}, affine, shape, False, options)
+        backward, needs = f"{kind}_backward", {"dy": shape, "x": shape}
+        yield Case(f"{backward} {label}", backward, needs, affine, shape, False, options)
 
 
 def _optimizers():
     count = 4_000_000
-    for name, slots in (("sgd", 1), ("adam", 2)):
+    for name, slots in (("sgd", 1), ("rmsprop", 1), ("adam", 2)):
         arrays = {"p": (count,), "g": (count,)}
         title = f"{name} {count:,} weights"
         yield Case(title, name, {}, arrays, (count,), True, state=slots * count)
 
 
-CASES = [*_convolutions(), *_pools(), *_others(), *_optimizers()]
+CASES = [*_convolutions(), *_dense(), *_pools(), *_others(), *_optimizers()]
 BY_NAME = {case.name: case for case in CASES}

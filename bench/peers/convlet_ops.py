@@ -83,7 +83,8 @@ def op(setting, case, arrays):
 
 
 def _geometry(options):
-    return {name: options[name] for name in ("stride", "padding", "precision")}
+    given = {"groups": 1} | options
+    return {name: given[name] for name in ("stride", "padding", "groups", "precision")}
 
 
 def _conv2d(place, options, x, w):
@@ -100,6 +101,15 @@ def _conv2d_backward_weight(place, options, dy, x):
     size = (options["window"], options["window"])
     dw = ops.conv2d_backward_weight(dy, x, size, **_geometry(options))
     return lambda: ops.conv2d_backward_weight(dy, x, size, **_geometry(options), out=dw)
+
+
+def _dense(place, options, x, weight):
+    y = ops.dense(x, weight, precision=options["precision"])
+    return lambda: ops.dense(x, weight, precision=options["precision"], out=y)
+
+
+def _dense_backward(place, options, dy, x, weight):
+    return lambda: ops.dense_backward(dy, x, weight, precision=options["precision"])[0]
 
 
 def _pool(function):
@@ -122,9 +132,34 @@ def _avg_pool2d_backward(place, options, dy):
 
 
 def _elementwise(function):
-    def make(place, options, x):
+    """Of one array or two."""
+
+    def make(place, options, **arrays):
+        inputs = list(arrays.values())
+        y = place.empty(inputs[0].shape)
+        return lambda: function(*inputs, out=y)
+
+    return make
+
+
+def _mean_of_pixels(place, options, x):
+    y = ops.mean(x, axis=(1, 2))
+    return lambda: ops.mean(x, axis=(1, 2), out=y)
+
+
+def _norm(function):
+    def make(place, options, x, gamma, beta):
+        groups = {name: options[name] for name in ("groups",) if name in options}
         y = place.empty(x.shape)
-        return lambda: function(x, out=y)
+        return lambda: function(x, gamma, beta, **groups, out=y)
+
+    return make
+
+
+def _norm_backward(function):
+    def make(place, options, dy, x, gamma, beta):
+        groups = {name: options[name] for name in ("groups",) if name in options}
+        return lambda: function(dy, x, gamma, **groups)[0]
 
     return make
 
@@ -165,10 +200,22 @@ _OPS = {
     "avg_pool2d": _pool(ops.avg_pool2d),
     "avg_pool2d_backward": _avg_pool2d_backward,
     "relu": _elementwise(ops.relu),
+    "dense": _dense,
+    "dense_backward": _dense_backward,
+    "mean_of_pixels": _mean_of_pixels,
+    "relu_backward": _elementwise(ops.relu_backward),
     "gelu": _elementwise(ops.gelu),
+    "gelu_backward": _elementwise(ops.gelu_backward),
+    "add": _elementwise(ops.add),
+    "softmax": _elementwise(ops.softmax),
     "softmax_cross_entropy": _softmax_cross_entropy,
     "batch_norm": _batch_norm,
     "batch_norm_backward": _batch_norm_backward,
+    "layer_norm": _norm(ops.layer_norm),
+    "layer_norm_backward": _norm_backward(ops.layer_norm_backward),
+    "group_norm": _norm(ops.group_norm),
+    "group_norm_backward": _norm_backward(ops.group_norm_backward),
     "sgd": _optimizer({"kind": "sgd", "momentum": 0.9}, 1),
+    "rmsprop": _optimizer({"kind": "rmsprop"}, 1),
     "adam": _optimizer({"kind": "adam"}, 2),
 }

@@ -88,13 +88,18 @@ def _as_it_is(y):
 def _convolution_backward(dy, x, w, options, mask):
     stride, pad = [options["stride"]] * 2, [options["padding"]] * 2
     return torch.ops.aten.convolution_backward(
-        dy, x, w, None, stride, pad, [1, 1], False, [0, 0], 1, mask
+        dy, x, w, None, stride, pad, [1, 1], False, [0, 0], _groups(options), mask
     )
+
+
+def _groups(options):
+    return options.get("groups", 1)
 
 
 def _conv2d(options, x, w):
     stride, pad = options["stride"], options["padding"]
-    return lambda: F.conv2d(x, w, stride=stride, padding=pad), _image
+    groups = _groups(options)
+    return lambda: F.conv2d(x, w, stride=stride, padding=pad, groups=groups), _image
 
 
 def _conv2d_backward_input(options, dy, w):
@@ -106,7 +111,8 @@ def _conv2d_backward_input(options, dy, w):
 
 def _conv2d_backward_weight(options, dy, x):
     size = [options["window"]] * 2
-    w = torch.empty((dy.shape[1], x.shape[1], *size), dtype=dy.dtype, device=dy.device)
+    shape = (dy.shape[1], x.shape[1] // _groups(options), *size)
+    w = torch.empty(shape, dtype=dy.dtype, device=dy.device)
     w = w.contiguous(memory_format=_layout(dy))
     return lambda: _convolution_backward(dy, x, w, options, [False, True, False])[1], _kernel
 
@@ -114,6 +120,21 @@ def _conv2d_backward_weight(options, dy, x):
 def _layout(tensor):
     last = tensor.is_contiguous(memory_format=torch.channels_last)
     return torch.channels_last if last and not tensor.is_contiguous() else torch.contiguous_format
+
+
+def _dense(options, x, weight):
+    w = weight.t().contiguous()
+    return lambda: F.linear(x, w), _as_it_is
+
+
+def _dense_backward(options, dy, x, weight):
+    """As autograd computes them of F.linear with a bias."""
+    w = weight.t().contiguous()
+
+    def run():
+        return dy @ w, dy.t() @ x, dy.sum(0)
+
+    return run, lambda gradients: gradients[0]
 
 
 def _max_pool2d(options, x):
@@ -170,11 +191,36 @@ def _batch_norm_backward(options, dy, x, gamma, beta):
     )
 
 
+def _layer_norm(options, x, gamma, beta):
+    return lambda: F.layer_norm(x, gamma.shape, gamma, beta, 1e-3), _as_it_is
+
+
+def _layer_norm_backward(options, dy, x, gamma, beta):
+    shape = gamma.shape
+    _, mean, inverse = torch.native_layer_norm(x, shape, gamma, beta, 1e-3)
+    backward, mask = torch.ops.aten.native_layer_norm_backward, [True, True, True]
+    return lambda: backward(dy, x, shape, mean, inverse, gamma, beta, mask)[0], _as_it_is
+
+
+def _group_norm(options, x, gamma, beta):
+    return lambda: F.group_norm(x, options["groups"], gamma, beta, 1e-3), _image
+
+
+def _group_norm_backward(options, dy, x, gamma, beta):
+    n, c, h, w = x.shape
+    sizes = (n, c, h * w, options["groups"])
+    _, mean, inverse = torch.native_group_norm(x, gamma, beta, *sizes, 1e-3)
+    backward, mask = torch.ops.aten.native_group_norm_backward, [True, True, True]
+    return lambda: backward(dy, x, mean, inverse, gamma, *sizes, mask)[0], _image
+
+
 def _optimizer(kind, **settings):
     def make(options, p, g):
         p.grad = g
-        adam_in_a_graph = {"capturable": True} if p.is_cuda and kind is torch.optim.Adam else {}
-        optimizer = kind([p], lr=1e-3, fused=True, **settings, **adam_in_a_graph)
+        how = {} if kind is torch.optim.RMSprop else {"fused": True}  # there is no fused one
+        if p.is_cuda and kind is not torch.optim.SGD:  # in a graph
+            how["capturable"] = True
+        optimizer = kind([p], lr=1e-3, **settings, **how)
 
         def run():
             optimizer.step()
@@ -194,10 +240,25 @@ _OPS = {
     "avg_pool2d": _avg_pool2d,
     "avg_pool2d_backward": _avg_pool2d_backward,
     "relu": lambda options, x: (lambda: torch.relu(x), _image),
+    "relu_backward": lambda options, dy, y: (
+        lambda: torch.ops.aten.threshold_backward(dy, y, 0.0),
+        _image,
+    ),
     "gelu": lambda options, x: (lambda: F.gelu(x), _image),
+    "gelu_backward": lambda options, dy, x: (lambda: torch.ops.aten.gelu_backward(dy, x), _image),
+    "add": lambda options, a, b: (lambda: a + b, _image),
+    "softmax": lambda options, x: (lambda: torch.softmax(x, 1), _as_it_is),
+    "dense": _dense,
+    "dense_backward": _dense_backward,
+    "mean_of_pixels": lambda options, x: (lambda: x.mean((2, 3)), _as_it_is),
     "softmax_cross_entropy": _softmax_cross_entropy,
     "batch_norm": _batch_norm,
     "batch_norm_backward": _batch_norm_backward,
+    "layer_norm": _layer_norm,
+    "layer_norm_backward": _layer_norm_backward,
+    "group_norm": _group_norm,
+    "group_norm_backward": _group_norm_backward,
     "sgd": _optimizer(torch.optim.SGD, momentum=0.9),
+    "rmsprop": _optimizer(torch.optim.RMSprop, alpha=0.9, eps=1e-7),
     "adam": _optimizer(torch.optim.Adam, eps=1e-7),
 }
