@@ -101,10 +101,13 @@ template <class At>
 inline void add_gradients(std::int64_t first, std::int64_t last, std::int64_t channels, At at,
                           double* plain_sums, double* product_sums) {
   for_pieces(channels, [&](std::int64_t begin, std::int64_t count_here) {
-    float plain[kChannelsAtOnce], product[kChannelsAtOnce];
+    float both[2 * kChannelsAtOnce];
+    float *plain = both, *product = both + kChannelsAtOnce;
     for (float* sums : {plain, product}) clear(sums, count_here);
+    // Everything by value: what is stored might change what a reference names, as far as the
+    // compiler knows.
     for_row_groups(first, last, count_here,
-                   [&](std::int64_t n, auto count, std::int64_t c, auto lanes) {
+                   [=](std::int64_t n, auto count, std::int64_t c, auto lanes) {
                      V g = load(plain + c, lanes), p = load(product + c, lanes);
                      CONVLET_UNROLL
                      for (int i = 0; i < decltype(count)::value; ++i) {
@@ -198,18 +201,19 @@ inline void batch_norm(Context& context, const BatchNormShape& s, const BatchNor
   });
 }
 
+// Held by value where it is used: what a kernel stores might change the original, as far as the
+// compiler knows, and it would read every pointer anew for each vector.
 struct BatchNormBackward {
-  const BatchNormShape& s;
-  const BatchNormInputs& in;
-  const float *dy, *y;
+  std::int64_t C;
+  const float *x, *mean, *dy, *y;
   Affine affine;
 
   // Of row n, channels c.
   template <Activation kActivation, class Lanes>
   GradientTerms at(std::int64_t n, std::int64_t c, Lanes lanes) const {
-    const std::int64_t i = n * s.C + c;
+    const std::int64_t i = n * C + c;
     const V g = load(dy + i, lanes);
-    const V distance = load(in.x + i, lanes) - load(in.mean + c, lanes);
+    const V distance = load(x + i, lanes) - load(mean + c, lanes);
     if constexpr (kActivation == Activation::none) return {g, distance};
     const V alpha = broadcast(default_alpha(kActivation));
     if (y) return {activation_gradient(kActivation, g, load(y + i, lanes), alpha), distance};
@@ -221,17 +225,20 @@ struct BatchNormBackward {
 
 // Parts' sums of g and of g * (x - mean); then, by channel, the sums themselves in the first.
 template <Activation kActivation>
-inline void sum_gradients(Context& context, const BatchNormBackward& b, double* sums) {
-  const std::int64_t C = b.s.C, parts = channel_parts(b.s.N, C);
+inline void sum_gradients(Context& context, std::int64_t N, const BatchNormBackward& b,
+                          double* sums) {
+  const std::int64_t C = b.C, parts = channel_parts(N, C);
   parallel_for(context, 2 * parts * C, kGrainElements,
                [&](std::int64_t begin, std::int64_t end, int) {
                  for (std::int64_t i = begin; i < end; ++i) sums[i] = 0.0;
                });
-  for_blocks(context, b.s.N, C, [&](std::int64_t first, std::int64_t last, std::int64_t part) {
+  for_blocks(context, N, C, [&](std::int64_t first, std::int64_t last, std::int64_t part) {
     double* sum = sums + 2 * part * C;
     add_gradients(
         first, last, C,
-        [&](std::int64_t n, std::int64_t c, auto lanes) { return b.at<kActivation>(n, c, lanes); },
+        [own = b](std::int64_t n, std::int64_t c, auto lanes) {
+          return own.at<kActivation>(n, c, lanes);
+        },
         sum, sum + C);
   });
   parallel_for(context, 2 * C, grain_of(parts), [&](std::int64_t begin, std::int64_t end, int) {
@@ -243,22 +250,21 @@ inline void sum_gradients(Context& context, const BatchNormBackward& b, double* 
 // dx and dresidual. `share` has by channel what each row gives back: dbeta / N, and then the factor
 // of x - mean; both are zero where the statistics were given.
 template <Activation kActivation>
-inline void spread_gradients(Context& context, const BatchNormBackward& b, const float* share,
-                             const BatchNormGradients& out) {
-  const std::int64_t C = b.s.C;
-  parallel_for(context, b.s.N, grain_of(C), [&](std::int64_t begin, std::int64_t end, int) {
-    for (std::int64_t n = begin; n < end; ++n) {
-      float* dx = out.dx ? out.dx + n * C : nullptr;
-      float* dresidual = out.dresidual ? out.dresidual + n * C : nullptr;
-      for_vectors(0, C, [=](std::int64_t c, auto lanes) {
-        const GradientTerms pair = b.at<kActivation>(n, c, lanes);
-        const V rest = pair.g - load(share + c, lanes);
-        const V slope = load(share + C + c, lanes);
-        if (dx)
-          store(dx + c, (rest - pair.distance * slope) * load(b.affine.factor + c, lanes), lanes);
-        if (dresidual) store(dresidual + c, pair.g, lanes);
+inline void spread_gradients(Context& context, std::int64_t N, const BatchNormBackward& b,
+                             const float* share, const BatchNormGradients& out) {
+  parallel_for(context, N, grain_of(b.C), [&](std::int64_t begin, std::int64_t end, int) {
+    const BatchNormBackward own = b;
+    float *dx = out.dx, *dresidual = out.dresidual;
+    const float *shift = share, *slope = share + b.C;
+    for (std::int64_t n = begin; n < end; ++n)
+      for_vectors(0, own.C, [=](std::int64_t c, auto lanes) {
+        const GradientTerms pair = own.at<kActivation>(n, c, lanes);
+        const V rest = pair.g - load(shift + c, lanes);
+        const V scaled =
+            (rest - pair.distance * load(slope + c, lanes)) * load(own.affine.factor + c, lanes);
+        if (dx) store(dx + n * own.C + c, scaled, lanes);
+        if (dresidual) store(dresidual + n * own.C + c, pair.g, lanes);
       });
-    }
   });
 }
 
@@ -272,11 +278,11 @@ inline void batch_norm_backward(Context& context, const BatchNormShape& s,
                                 const BatchNormGradients& out, void* workspace) {
   double* sums = static_cast<double*>(workspace);
   float* share = reinterpret_cast<float*>(sums + 2 * channel_parts(s.N, s.C) * s.C);
-  const BatchNormBackward b = {s, in, dy, y, make_affine(s, in, share + 2 * s.C)};
+  const BatchNormBackward b = {s.C, in.x, in.mean, dy, y, make_affine(s, in, share + 2 * s.C)};
   with_applied(s.activation, [&](auto activation) {
     constexpr Activation kActivation = decltype(activation)::value;
     if ((s.training && out.dx) || out.dgamma || out.dbeta)
-      sum_gradients<kActivation>(context, b, sums);
+      sum_gradients<kActivation>(context, s.N, b, sums);
     for (std::int64_t c = 0; c < s.C; ++c) {
       const double variance = static_cast<double>(in.variance[c]) + static_cast<double>(s.epsilon);
       if (out.dbeta) out.dbeta[c] = static_cast<float>(sums[c]);
@@ -286,7 +292,7 @@ inline void batch_norm_backward(Context& context, const BatchNormShape& s,
       share[s.C + c] =
           shared ? static_cast<float>(sums[s.C + c] / (static_cast<double>(s.N) * variance)) : 0.0f;
     }
-    if (out.dx || out.dresidual) spread_gradients<kActivation>(context, b, share, out);
+    if (out.dx || out.dresidual) spread_gradients<kActivation>(context, s.N, b, share, out);
   });
 }
 

@@ -42,6 +42,8 @@ constexpr std::int64_t kPartsBytes = 8 << 20;
 constexpr std::int64_t kPartPixels = 128;
 // Rows that pass by all panels together: their values stay in the second-level cache meanwhile.
 constexpr std::int64_t kRowsTogether = 96;
+// At most so many rows, those of first layers, read dy where it is.
+constexpr std::int64_t kFewRows = 32;
 
 // Blocks of at most kStretch pixels, as many as a tile takes at once, whatever lies between them.
 inline Blocks cut_into_pixels(Windows w, std::int64_t result_channels, std::int64_t least) {
@@ -169,8 +171,8 @@ inline void pack_pixels(const float* from, const float* next, std::int64_t strid
 }
 
 // Adds one block to a part's dw, for the panels [first_panel, last_panel) of all groups. dy is that
-// of the block (depthwise only); otherwise pack(block, for_panels) packs it, where for_panels(f)
-// calls f(first channel, columns, width, to) for each of the panels.
+// of the block, or null where it is not in memory; pack(block, for_panels) packs it, where
+// for_panels(f) calls f(first channel, columns, width, to) for each of the panels.
 template <class Product, class Pack>
 inline void add_block(const Conv2dShape& s, const WeightGradient& g, const Block& block,
                       const float* images, const float* dy, Pack&& pack, std::int64_t first_panel,
@@ -182,7 +184,10 @@ inline void add_block(const Conv2dShape& s, const WeightGradient& g, const Block
   auto channel_of = [&](std::int64_t p) {
     return p / panels * g.panels.columns + p % panels * kPanel;
   };
-  if (!g.depthwise)
+  // So few rows read it too few times for packing to pay.
+  const bool in_place = !Product::converts && dy && !g.depthwise && g.row_count <= kFewRows &&
+                        g.panels.columns % V::width == 0;
+  if (!g.depthwise && !in_place)
     pack(block, [&](auto&& f) {
       for (std::int64_t p = first_panel; p < last_panel; ++p)
         f(channel_of(p), g.panels.columns_of(p % panels), g.panels.width_of(p % panels),
@@ -200,16 +205,17 @@ inline void add_block(const Conv2dShape& s, const WeightGradient& g, const Block
       continue;
     }
     for (std::int64_t row = 0; row < rows_per_list; row += kRowsTogether)
-      for (std::int64_t p = first_panel; p < last_panel; ++p)
-        for_each_stretch(runs, run_count,
-                         [&](const Run* stretch, std::int64_t count, bool first, bool) {
-                           multiply<Product>(images + p / panels * terms, rows + row,
-                                             smaller(kRowsTogether, rows_per_list - row), stretch,
-                                             count, packed + (p - first_panel) * panel_size,
-                                             g.panels.width_of(p % panels), dw + channel_of(p),
-                                             g.panels.columns_of(p % panels),
-                                             {nullptr, !first_block || !first, Activation::none});
-                         });
+      for_each_stretch(
+          runs, run_count, [&](const Run* stretch, std::int64_t count, bool first, bool) {
+            for (std::int64_t p = first_panel; p < last_panel; ++p)
+              multiply<Product>(
+                  images + p / panels * terms, rows + row,
+                  smaller(kRowsTogether, rows_per_list - row), stretch, count,
+                  in_place ? dy + channel_of(p) : packed + (p - first_panel) * panel_size,
+                  in_place ? s.K : g.panels.width_of(p % panels), dw + channel_of(p),
+                  g.panels.columns_of(p % panels),
+                  {nullptr, !first_block || !first, Activation::none});
+          });
   }
 }
 
@@ -274,7 +280,7 @@ inline const float* images_of(const WeightGradient& g, const Block& block, std::
   return to;
 }
 
-// dw from a dy that `pack` packs (see add_block); dy itself is for depthwise only.
+// dw from a dy that `pack` packs (see add_block); dy itself may be null but for depthwise.
 template <class Product, class Pack>
 inline void weight_gradient(Context& context, const Conv2dShape& s, const float* dy, Pack&& pack,
                             const float* x, float* dw, void* memory) {
@@ -283,27 +289,26 @@ inline void weight_gradient(Context& context, const Conv2dShape& s, const float*
   const std::int64_t all_panels = g.depthwise ? 1 : g.groups * g.panels.count();
   const std::int64_t chunk_floats = ceil_div(all_panels, g.panel_chunks) *
                                     smaller(kPanel, g.panels.padded_columns()) * g.block_pixels;
-  parallel_for(context, g.parts * g.panel_chunks, 1,
-               [&](std::int64_t begin, std::int64_t end, int worker) {
-                 float* copies = g.copies + worker * g.copy_floats;
-                 float* packed = g.gradients + worker * chunk_floats;
-                 for (std::int64_t item = begin; item < end; ++item) {
-                   const std::int64_t part = item / g.panel_chunks, chunk = item % g.panel_chunks;
-                   float* part_dw = part == 0 ? dw : g.parts_dw + (part - 1) * g.dw_size;
-                   const std::int64_t first_block = g.blocks.count * part / g.parts;
-                   const std::int64_t last_block = g.blocks.count * (part + 1) / g.parts;
-                   for (std::int64_t index = first_block; index < last_block; ++index) {
-                     const Block block = block_at(g.windows, g.blocks, index);
-                     const float* images = images_of<Product>(g, block, s.N, x, copies);
-                     const float* block_dy =
-                         g.depthwise ? dy + (block.image * s.P + block.row) * s.Q * s.K : nullptr;
-                     add_block<Product>(
-                         s, g, block, images, block_dy, pack, all_panels * chunk / g.panel_chunks,
-                         all_panels * (chunk + 1) / g.panel_chunks, g.runs + worker * g.block_runs,
-                         packed, part_dw, index == first_block);
-                   }
-                 }
-               });
+  parallel_for(
+      context, g.parts * g.panel_chunks, 1, [&](std::int64_t begin, std::int64_t end, int worker) {
+        float* copies = g.copies + worker * g.copy_floats;
+        float* packed = g.gradients + worker * chunk_floats;
+        for (std::int64_t item = begin; item < end; ++item) {
+          const std::int64_t part = item / g.panel_chunks, chunk = item % g.panel_chunks;
+          float* part_dw = part == 0 ? dw : g.parts_dw + (part - 1) * g.dw_size;
+          const std::int64_t first_block = g.blocks.count * part / g.parts;
+          const std::int64_t last_block = g.blocks.count * (part + 1) / g.parts;
+          for (std::int64_t index = first_block; index < last_block; ++index) {
+            const Block block = block_at(g.windows, g.blocks, index);
+            const float* images = images_of<Product>(g, block, s.N, x, copies);
+            const float* block_dy = dy ? dy + (block.image * s.P + block.row) * s.Q * s.K : nullptr;
+            add_block<Product>(
+                s, g, block, images, block_dy, pack, all_panels * chunk / g.panel_chunks,
+                all_panels * (chunk + 1) / g.panel_chunks, g.runs + worker * g.block_runs, packed,
+                part_dw, index == first_block);
+          }
+        }
+      });
   add_parts(context, g.parts, g.dw_size, g.parts_dw, dw);
 }
 

@@ -116,6 +116,10 @@ inline bool is_depthwise(const Conv2dShape& s) {
 // A larger window would have very many regions.
 constexpr std::int64_t kMostTrimmedTaps = 7;
 
+// After sums of so few terms storing them sets the pace: then all panels take some rows at a time,
+// and a pixel's results reach its cache lines one after the other.
+constexpr std::int64_t kFewTerms = 64, kFewTermsRows = 96;
+
 struct Region {
   Band rows, columns;
   const Run* runs;
@@ -140,6 +144,7 @@ struct Correlation {
   std::int64_t groups, terms;    // terms: source channels of a group
   Panels panels;                 // result channels of a group
   std::int64_t panel_chunks;     // into which every block's panels are cut (see chunks_of)
+  std::int64_t rows_together;    // that all panels take before the next ones
 
   // Depthwise only: a source channel meets `multiplier` result channels (forward), or the other way
   // round. Forward copies repeat channels; backward copies have a plane for each of them.
@@ -291,6 +296,8 @@ inline Correlation make_correlation(const Conv2dShape& s, bool forward, int thre
     k.pitch = copy_pitch(k.windows, k.blocks, k.depthwise ? k.result_channels : source_channels);
     k.copy_floats = k.planes * k.blocks.images * k.pitch.image;
   }
+  k.rows_together =
+      !k.depthwise && s.R * s.S * k.terms <= kFewTerms ? kFewTermsRows : k.block_pixels;
 
   const std::int64_t run_count = list_regions(k, nullptr);
   Workspace workspace(memory);
@@ -386,8 +393,8 @@ inline void clear(Context& context, float* p, std::int64_t n) {
 
 // For all blocks, panels and regions: compute(images, region, rows, row count, panel, result), with
 // `images` from images_at(block, room for a copy) and `result` where the offsets of rows begin; the
-// panels of a block come one after the other, so that one stays in the cache for all regions. Then
-// finish(block, its result, first panel, last panel).
+// panels of a block come one after the other, so that one stays in the cache for all regions (but
+// see kFewTerms). Then finish(block, its result, first panel, last panel).
 template <class Images, class Compute, class Finish>
 inline void for_each_region(Context& context, const Correlation& k, float* result,
                             Images&& images_at, Compute&& compute, Finish&& finish) {
@@ -412,12 +419,14 @@ inline void for_each_region(Context& context, const Correlation& k, float* resul
           listed = block;
           const std::int64_t first_panel = all_panels * chunk / k.panel_chunks;
           const std::int64_t last_panel = all_panels * (chunk + 1) / k.panel_chunks;
-          for (std::int64_t panel = first_panel; panel < last_panel; ++panel)
-            for (std::int64_t r = 0; r < k.region_count; ++r) {
-              const std::int64_t first = r > 0 ? row_ends[r - 1] : 0;
-              if (row_ends[r] > first)
-                compute(images, k.regions[r], rows + first, row_ends[r] - first, panel, to);
-            }
+          for (std::int64_t group = 0; group < k.block_pixels; group += k.rows_together)
+            for (std::int64_t panel = first_panel; panel < last_panel; ++panel)
+              for (std::int64_t r = 0; r < k.region_count; ++r) {
+                const std::int64_t first = larger(group, r > 0 ? row_ends[r - 1] : 0);
+                const std::int64_t last = smaller(group + k.rows_together, row_ends[r]);
+                if (first < last)
+                  compute(images, k.regions[r], rows + first, last - first, panel, to);
+              }
           finish(block, to, first_panel, last_panel);
         }
       });

@@ -11,25 +11,30 @@ __attribute__((noinline)) void depthwise_tile(const float* a, const Row* rows, c
                                               std::int64_t run_count, const float* w,
                                               std::int64_t channels, float* c, const float* bias,
                                               Activation activation) {
+  const float* p[kRows];
+  CONVLET_UNROLL
+  for (int i = 0; i < kRows; ++i) p[i] = a + rows[i].a;
+  const bool relu = activation == Activation::relu;
+  const V least = broadcast(relu ? 0.0f : -__builtin_inff());  // max lets NaN pass
   for_vectors(0, channels, [&](std::int64_t j, auto lanes) {
+    const V start = bias ? load(bias + j, lanes) : zero();
     V sum[kRows];
     CONVLET_UNROLL
-    for (int i = 0; i < kRows; ++i) sum[i] = bias ? load(bias + j, lanes) : zero();
+    for (int i = 0; i < kRows; ++i) sum[i] = start;
     for (const Run* run = runs; run != runs + run_count; ++run) {
-      const float* p = a + run->offset + j;
       const float* row = w + run->b * channels + j;
-      for (std::int64_t t = 0; t < run->count; ++t, p += run->stride, row += channels) {
+      const std::int64_t stride = run->stride, end = run->offset + run->count * stride + j;
+      for (std::int64_t t = run->offset + j; t != end; t += stride, row += channels) {
         const V weight = load(row, lanes);
         CONVLET_UNROLL
-        for (int i = 0; i < kRows; ++i) sum[i] = fma(load(p + rows[i].a, lanes), weight, sum[i]);
+        for (int i = 0; i < kRows; ++i) sum[i] = fma(load(p[i] + t, lanes), weight, sum[i]);
       }
     }
-    V result[kRows];  // in memory, so that the loop after it is short and the sums are in registers
     CONVLET_UNROLL
-    for (int i = 0; i < kRows; ++i) result[i] = sum[i];
-    for (int i = 0; i < kRows; ++i)
-      store(c + rows[i].c + j, activate(activation, result[i]), lanes);
+    for (int i = 0; i < kRows; ++i) store(c + rows[i].c + j, max(least, sum[i]), lanes);
   });
+  if (!relu && activation != Activation::none)
+    activate_rows(activation, rows, kRows, c, static_cast<int>(channels));
 }
 
 constexpr int kDepthwiseRows = 6;
@@ -76,17 +81,20 @@ __attribute__((noinline)) void depthwise_weight_tile(const float* a, const Row* 
                                                      const Run* runs, std::int64_t run_count,
                                                      const float* dy, std::int64_t channels,
                                                      float* dw, bool accumulate) {
+  const float* p[kRows];
+  CONVLET_UNROLL
+  for (int i = 0; i < kRows; ++i) p[i] = a + rows[i].a;
   for_vectors(0, channels, [&](std::int64_t j, auto lanes) {
     V sum[kRows];
     CONVLET_UNROLL
     for (int i = 0; i < kRows; ++i) sum[i] = accumulate ? load(dw + rows[i].c + j, lanes) : zero();
     for (const Run* run = runs; run != runs + run_count; ++run) {
-      const float* p = a + run->offset + j;
       const float* g = dy + run->b * channels + j;
-      for (std::int64_t t = 0; t < run->count; ++t, p += run->stride, g += channels) {
+      const std::int64_t stride = run->stride, end = run->offset + run->count * stride + j;
+      for (std::int64_t t = run->offset + j; t != end; t += stride, g += channels) {
         const V gradient = load(g, lanes);
         CONVLET_UNROLL
-        for (int i = 0; i < kRows; ++i) sum[i] = fma(load(p + rows[i].a, lanes), gradient, sum[i]);
+        for (int i = 0; i < kRows; ++i) sum[i] = fma(load(p[i] + t, lanes), gradient, sum[i]);
       }
     }
     CONVLET_UNROLL

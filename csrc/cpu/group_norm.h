@@ -76,7 +76,7 @@ inline void group_norm(Context& context, const GroupNormShape& s, const float* x
             work.rest[c] = beta ? beta[c] : 0.0f;
           }
           for (std::int64_t p = n * s.P; p < (n + 1) * s.P; ++p)
-            for_vectors(0, s.C, [&](std::int64_t c, auto lanes) {
+            for_vectors(0, s.C, [=](std::int64_t c, auto lanes) {
               const V distance = load(x + p * s.C + c, lanes) - load(work.center + c, lanes);
               store(y + p * s.C + c,
                     fma(distance, load(work.factor + c, lanes), load(work.rest + c, lanes)), lanes);
@@ -124,7 +124,7 @@ inline void group_norm_backward_sample(const GroupNormShape& s, const float* dy,
   }
   if (!dx) return;
   for (std::int64_t p = 0; p < s.P; ++p)
-    for_vectors(0, s.C, [&](std::int64_t c, auto lanes) {
+    for_vectors(0, s.C, [=](std::int64_t c, auto lanes) {
       const std::int64_t i = p * s.C + c;
       const V distance = load(x + i, lanes) - load(work.center + c, lanes);
       const V direct = load(dy + i, lanes) * load(work.factor + c, lanes);

@@ -116,111 +116,132 @@ inline void avg_pool2d(Context& context, const Pool2dShape& s, const float* x, f
       });
 }
 
-// How a window's gradient reaches dx: it is the only one there, or it is added to those of the
-// windows before it.
-struct Write {
-  template <class Lanes>
-  static void put(float* dx, V a, Lanes lanes) {
-    store(dx, a, lanes);
-  }
+// How much of a window the windows before it have reached: `rows` rows and `columns` columns. There
+// gradients are added up; the other pixels are written for the first time. As in Grid, numbers or
+// constants.
+template <class Count>
+struct Reached {
+  Count rows, columns;
 };
-struct Accumulate {
-  template <class Lanes>
-  static void put(float* dx, V a, Lanes lanes) {
-    store(dx, load(dx, lanes) + a, lanes);
-  }
-};
+using NotReached = Reached<std::integral_constant<std::int64_t, 0>>;
+template <class F>
+inline void with_reached(std::int64_t rows, std::int64_t columns, F f) {
+  using One = std::integral_constant<std::int64_t, 1>;
+  if (rows == 0 && columns == 0)
+    f(NotReached());
+  else if (rows == 1 && columns == 1)
+    f(Reached<One>());
+  else
+    f(Reached<std::int64_t>{rows, columns});
+}
 
-// The windows of output row (n,p), for `channels` channels from `channel` on:
-// window(how, grid, p, q, y_offset, x_offset, channels).
-template <class How, class F>
+// Gives every pixel of a window, whose first is at dx, its part: part(number of the pixel).
+template <class Count, class ReachedCount, class Lanes, class F>
+inline void give(const Grid<Count>& grid, const Reached<ReachedCount>& reached, float* dx,
+                 Lanes lanes, F part) {
+  for (std::int64_t r = 0; r < grid.rows; ++r)
+    for (std::int64_t c = 0; c < grid.columns; ++c) {
+      float* to = dx + r * grid.row_stride + c * grid.column_stride;
+      V a = part(r * grid.columns + c);
+      if (r < reached.rows || c < reached.columns) a = load(to, lanes) + a;
+      store(to, a, lanes);
+    }
+}
+
+// Channels [channel, channel + channels) of image n, rows [begin, end), become zero from column
+// `column` on.
+inline void clear_rows(const Pool2dShape& s, std::int64_t n, std::int64_t begin, std::int64_t end,
+                       std::int64_t column, std::int64_t channel, std::int64_t channels,
+                       float* dx) {
+  for (std::int64_t h = begin; h < end; ++h) {
+    float* row = dx + ((n * s.H + h) * s.W + column) * s.C + channel;
+    if (channels == s.C) {
+      clear(row, (s.W - column) * channels);
+      continue;
+    }
+    for (std::int64_t w = column; w < s.W; ++w, row += s.C) clear(row, channels);
+  }
+}
+
+inline std::int64_t end_of(const Taps& taps) {
+  return taps.first + taps.count;
+}
+
+// The windows of output row (n,p), for `channels` channels from `channel` on: window(grid, reached,
+// p, q, y_offset, x_offset, channels). Writes what rows of windows before have not reached of the
+// rows of dx up to the last of its own, the last one all that is left. Dilated windows leave gaps:
+// there dx has been cleared, and everything is added. kApart: no window reaches into another one.
+template <bool kApart, class F>
 inline void backward_row(const Pool2dShape& s, std::int64_t n, std::int64_t p, std::int64_t channel,
-                         std::int64_t channels, F window) {
+                         std::int64_t channels, float* dx, F window) {
+  const bool dilated = s.dilation_h > 1 || s.dilation_w > 1;
   const Taps rows = row_taps(s, p);
+  const std::int64_t before = p > 0 ? end_of(row_taps(s, p - 1)) : 0;
+  if (!dilated) {
+    const std::int64_t end = end_of(rows), first = larger(before, rows.first);
+    const std::int64_t covered = s.stride_w > s.S ? 0 : end_of(column_taps(s, s.Q - 1));
+    clear_rows(s, n, before, first, 0, channel, channels, dx);
+    clear_rows(s, n, first, end, covered, channel, channels, dx);
+    if (p + 1 == s.P) clear_rows(s, n, end, s.H, 0, channel, channels, dx);
+  }
   const std::int64_t x_row = (n * s.H + rows.first) * s.W * s.C + channel;
   const std::int64_t y_row = (n * s.P + p) * s.Q * s.C + channel;
+  const std::int64_t rows_reached = dilated ? rows.count : larger(0, before - rows.first);
+  std::int64_t left = 0;
   for (std::int64_t q = 0; q < s.Q; ++q) {
     const Taps columns = column_taps(s, q);
+    auto at = [&](const auto& grid, const auto& reached) {
+      window(grid, reached, p, q, y_row + q * s.C, x_row + columns.first * s.C, channels);
+    };
     with_grid(s, rows.count, columns.count, [&](const auto& grid) {
-      window(How(), grid, p, q, y_row + q * s.C, x_row + columns.first * s.C, channels);
+      if constexpr (kApart)
+        at(grid, NotReached());
+      else
+        with_reached(rows_reached, larger(0, left - columns.first),
+                     [&](const auto& reached) { at(grid, reached); });
     });
+    left = end_of(columns);
   }
 }
 
-// Windows that do not overlap: each output row owns the rows of dx from its window's first to the
-// next window's first, and writes every element there once.
+// Rows of windows that do not overlap are shared out among the threads; otherwise samples and
+// blocks of channels.
 template <class F>
-inline void backward_apart(Context& context, const Pool2dShape& s, float* dx, F window) {
-  const std::int64_t row_size = s.W * s.C;
-  const Taps last = column_taps(s, s.Q - 1);
-  const std::int64_t covered = s.stride_w > s.S ? 0 : (last.first + last.count) * s.C;
-  const std::int64_t work = s.stride_h * row_size;
-  parallel_for(context, s.N * s.P, grain_of(work), [&](std::int64_t begin, std::int64_t end, int) {
-    for (std::int64_t i = begin; i < end; ++i) {
-      const std::int64_t n = i / s.P, p = i % s.P;
-      const Taps rows = row_taps(s, p);
-      const std::int64_t next = p + 1 < s.P ? row_taps(s, p + 1).first : s.H;
-      for (std::int64_t h = rows.first; h < next; ++h) {
-        const std::int64_t from = h < rows.first + rows.count ? covered : 0;
-        clear(dx + (n * s.H + h) * row_size + from, row_size - from);
-      }
-      backward_row<Write>(s, n, p, 0, s.C, window);
-    }
-  });
-}
-
-// Overlapping windows are added one after the other; samples and blocks of channels are shared out.
-template <class F>
-inline void backward_overlapping(Context& context, const Pool2dShape& s, float* dx, F window) {
+inline void pool2d_backward(Context& context, const Pool2dShape& s, float* dx, F window) {
+  const bool dilated = s.dilation_h > 1 || s.dilation_w > 1;
+  if (!dilated && s.stride_h >= s.R && s.stride_w >= s.S) {
+    parallel_for(context, s.N * s.P, grain_of(s.stride_h * s.W * s.C),
+                 [&](std::int64_t begin, std::int64_t end, int) {
+                   for (std::int64_t i = begin; i < end; ++i)
+                     backward_row<true>(s, i / s.P, i % s.P, 0, s.C, dx, window);
+                 });
+    return;
+  }
   constexpr std::int64_t kBlock = 64;
-  const std::int64_t blocks = (s.C + kBlock - 1) / kBlock;
-  const std::int64_t work = s.H * s.W * (s.C < kBlock ? s.C : kBlock);
-  parallel_for(context, s.N * blocks, grain_of(work),
+  const std::int64_t blocks = ceil_div(s.C, kBlock);
+  parallel_for(context, s.N * blocks, grain_of(s.H * s.W * smaller(kBlock, s.C)),
                [&](std::int64_t begin, std::int64_t end, int) {
                  for (std::int64_t i = begin; i < end; ++i) {
                    const std::int64_t n = i / blocks, channel = i % blocks * kBlock;
-                   const std::int64_t channels = s.C - channel < kBlock ? s.C - channel : kBlock;
-                   // Rows are cleared just before the first window that reaches them.
-                   std::int64_t row = 0;
-                   auto clear_until = [&](std::int64_t end) {
-                     for (; row < end; ++row)
-                       for (std::int64_t w = 0; w < s.W; ++w)
-                         clear(dx + ((n * s.H + row) * s.W + w) * s.C + channel, channels);
-                   };
-                   for (std::int64_t p = 0; p < s.P; ++p) {
-                     const Taps rows = row_taps(s, p);
-                     clear_until(rows.first + (rows.count - 1) * s.dilation_h + 1);
-                     backward_row<Accumulate>(s, n, p, channel, channels, window);
-                   }
-                   clear_until(s.H);
+                   const std::int64_t channels = smaller(kBlock, s.C - channel);
+                   if (dilated) clear_rows(s, n, 0, s.H, 0, channel, channels, dx);
+                   for (std::int64_t p = 0; p < s.P; ++p)
+                     backward_row<false>(s, n, p, channel, channels, dx, window);
                  }
                });
-}
-
-template <class F>
-inline void pool2d_backward(Context& context, const Pool2dShape& s, float* dx, F window) {
-  const bool apart =
-      s.dilation_h == 1 && s.dilation_w == 1 && s.stride_h >= s.R && s.stride_w >= s.S;
-  if (apart)
-    backward_apart(context, s, dx, window);
-  else
-    backward_overlapping(context, s, dx, window);
 }
 
 inline void max_pool2d_backward(Context& context, const Pool2dShape& s, const float* dy,
                                 const float* x, float* dx) {
   pool2d_backward(context, s, dx,
-                  [=](auto how, const auto& grid, std::int64_t, std::int64_t, std::int64_t y_offset,
-                      std::int64_t x_offset, std::int64_t channels) {
-                    for_vectors(0, channels, [&](std::int64_t c, auto lanes) {
-                      const V pixel = choose(grid, x + x_offset + c, lanes).pixel;
+                  [=](const auto& grid, const auto& reached, std::int64_t, std::int64_t,
+                      std::int64_t y_offset, std::int64_t x_offset, std::int64_t channels) {
+                    for_vectors(0, channels, [=](std::int64_t c, auto lanes) {
+                      const V chosen = choose(grid, x + x_offset + c, lanes).pixel;
                       const V gradient = load(dy + y_offset + c, lanes);
-                      float* to = dx + x_offset + c;
-                      V i = zero();
-                      for_pixels(grid, [&](std::int64_t offset) {
-                        decltype(how)::put(to + offset, select(pixel == i, gradient, zero()),
-                                           lanes);
-                        i = i + broadcast(1.0f);
+                      give(grid, reached, dx + x_offset + c, lanes, [=](std::int64_t pixel) {
+                        return select(chosen == broadcast(static_cast<float>(pixel)), gradient,
+                                      zero());
                       });
                     });
                   });
@@ -229,18 +250,13 @@ inline void max_pool2d_backward(Context& context, const Pool2dShape& s, const fl
 inline void avg_pool2d_backward(Context& context, const Pool2dShape& s, const float* dy,
                                 float* dx) {
   pool2d_backward(context, s, dx,
-                  [=, &s](auto how, const auto& grid, std::int64_t p, std::int64_t q,
+                  [=, &s](const auto& grid, const auto& reached, std::int64_t p, std::int64_t q,
                           std::int64_t y_offset, std::int64_t x_offset, std::int64_t channels) {
                     const V divisor = broadcast(average_divisor(s, p, q, grid.rows, grid.columns));
-                    for_channels(channels, [&](std::int64_t c, auto count, auto lanes) {
-                      V share[decltype(count)::value];
-                      for (int j = 0; j < count; ++j)
-                        share[j] = load(dy + y_offset + c + j * V::width, lanes) / divisor;
-                      for_pixels(grid, [&](std::int64_t offset) {
-                        for (int j = 0; j < count; ++j)
-                          decltype(how)::put(dx + x_offset + c + j * V::width + offset, share[j],
-                                             lanes);
-                      });
+                    for_vectors(0, channels, [=](std::int64_t c, auto lanes) {
+                      const V share = load(dy + y_offset + c, lanes) / divisor;
+                      give(grid, reached, dx + x_offset + c, lanes,
+                           [=](std::int64_t) { return share; });
                     });
                   });
 }
