@@ -50,6 +50,9 @@ def parse(arguments):
     parser.add_argument("--precision", default="float32", choices=PRECISIONS)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument(
+        "--winograd", action="store_true", help='train: ours also with winograd="always"'
+    )
+    parser.add_argument(
         "--peers",
         nargs="+",
         metavar="NAME[:SETTING]",
@@ -71,6 +74,8 @@ def parse(arguments):
     for name in options.peers:
         if name.partition(":")[0] not in offered:
             parser.error(f"--peers: expected some of {', '.join(offered)}, got {name}")
+    if options.winograd and (options.what, options.device) != ("train", "cpu"):
+        parser.error("--winograd is for train on the cpu")
     if options.what == "epoch" and (options.device, options.precision) != DEFAULTS:
         parser.error("epoch runs on the cpu in float32")
     if options.what == "ops" and options.device == "cpu" and options.precision != "float32":
@@ -182,7 +187,7 @@ def fits_case(case, setting):
 
 def measure_cases(options):
     """(case, entries, (versions, missing)) of each case of train, infer or ops."""
-    peers = ["convlet", *options.peers]
+    peers = ["convlet", *["convlet:winograd"] * options.winograd, *options.peers]
     settings, versions, missing = contest.probe(
         options.python, peers, options.what, options.device, options.precision
     )

@@ -6,7 +6,7 @@ leaves out what its pooling does not read). "(rest)" is what the shortest whole 
 them: reading the batch, the calls from Python, and what steps took longer than their shortest.
 
     python -m bench.step_profile [--models M1 M2] [--batches 32 128] [--threads 2] [--seconds 2]
-                                 [--by kernel]
+                                 [--by kernel] [--winograd]
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ def flops_of_layers(model):
     return flops
 
 
-def profile(network, batch, seconds):
+def profile(network, batch, seconds, winograd):
     """([(phase, kernel, layer, seconds, flops)], seconds of a whole step)"""
-    model = ours.model_of(network, networks.weights(network))
+    model = ours.model_of(network, networks.weights(network), winograd=winograd)
     images, labels = networks.batch(network, batch)
     for _ in range(3):
         model.train_on_batch(images, labels)
@@ -82,14 +82,15 @@ def main():
     parser.add_argument("--threads", type=int, default=_core.num_threads())
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--by", choices=["step", "kernel"], default="step")
+    parser.add_argument("--winograd", action="store_true", help="in training too")
     options = parser.parse_args()
     _core.set_num_threads(options.threads)
-    peak = ceilings.fma_gflops()
+    peak, winograd = ceilings.fma_gflops(), "always" if options.winograd else "inference"
     print(f"{_core.isa()}, {options.threads} thread(s), peak {peak:.0f} GFLOP/s")
     for name in options.models:
         network = networks.NETWORKS[name]
         for batch in options.batches:
-            rows, total = profile(network, batch, options.seconds)
+            rows, total = profile(network, batch, options.seconds, winograd)
             share = networks.flops(network, True) * batch / total / 1e9 / peak
             print(
                 f"{name} {network.title}, batch {batch}: {1e3 * total:.2f} ms, {share:.0%} of peak"

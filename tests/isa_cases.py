@@ -143,10 +143,35 @@ def _prepared_conv2d(integers, floats, rng):
                 partial(_predicted, plan, inputs),
                 WINOGRAD_ROUNDING if winograd else True,
             )
+        yield (
+            f"winograd, gradients {(h, w, c, k)}",
+            _winograd_gradients(floats(3, 3, c, k), floats(n, h, w, c), floats(n, h, w, k)),
+            WINOGRAD_ROUNDING,
+        )
 
 
 def _predicted(plan, inputs):
     return plan.predict(inputs)[0]
+
+
+def _winograd_gradients(weight, x, target):
+    """A function for the gradients of |conv2d(x + p, weight) - target|^2 with p = 0."""
+    graph = _core.Graph()
+    ids = [graph.parameter("p", x.shape[1:]), graph.parameter("w", weight.shape)]
+    p = graph.node("parameter", "zeros", [], ids[:1])
+    y = graph.node("add", "sum", [graph.input("x", x.shape[1:]), p])
+    graph.output(graph.node("conv2d", "conv", [y], ids[1:], {"padding": "same"}))
+    state = _core.State(graph)
+    state.set(1, weight)
+    state.set_optimizer({"kind": "sgd"})
+    loss = {"kind": "mean_squared_error", "weight": float(target.size)}
+    plan = _core.Plan(graph, state, "train", len(x), [loss], winograd=True)
+
+    def gradients():
+        plan.run([x], [target])
+        return tuple(state.gradient(i) for i in ids)
+
+    return gradients
 
 
 def _conv2d_pool(integers, floats, rng):

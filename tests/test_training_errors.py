@@ -18,6 +18,7 @@ BAD_COMPILE = [
     ({"loss_weights": ["a"]}, "loss_weights: expected numbers"),
     ({"device": "gpu"}, "device: expected 'auto', 'cpu' or 'cuda', got 'gpu'"),
     ({"precision": "half"}, "precision: expected 'float32', 'tf32' or 'bfloat16', got 'half'"),
+    ({"winograd": True}, "winograd: expected 'never', 'inference' or 'always', got True"),
     ({"precision": "tf32", "device": "cpu"}, 'precision "tf32" cannot be had on the CPU: it needs'),
 ]
 

@@ -51,12 +51,11 @@ def precision_of(setting):
 
 
 def fits(setting, device, precision):
-    """Whether a setting is one for this device, in this precision or in float32."""
-    words = setting.split()
-    return ("cuda" in words) == (device == "cuda") and precision_of(setting) in (
-        "float32",
-        precision,
-    )
+    """Whether a setting is one for this device, in this precision or in float32; settings with the
+    word "winograd" have to be asked for."""
+    words, precisions = setting.split(), ("float32", precision)
+    here = ("cuda" in words) == (device == "cuda") and precision_of(setting) in precisions
+    return here and "winograd" not in words
 
 
 PEERS = ("torch", "keras", "jax", "tinygrad", "onnxruntime", "openvino", "ncnn")

@@ -12,7 +12,7 @@ import convlet
 from convlet import Input, Model, _core, callbacks, layers, losses, optimizers
 
 _ALL = {s: {} for s in ("default", "bfloat16", "cuda", "cuda tf32", "cuda bfloat16")}
-SETTINGS = {"train": _ALL, "infer": _ALL}
+SETTINGS = {"train": _ALL | {"winograd": {}}, "infer": _ALL}
 
 
 def versions():
@@ -83,7 +83,8 @@ def model_of(network, weights, **options):
 def _options(setting):
     """What the words of a setting mean to compile."""
     device = gpu() if "cuda" in setting.split() else "cpu"
-    return {"device": device, "precision": precision_of(setting)}
+    winograd = "always" if "winograd" in setting.split() else "inference"
+    return {"device": device, "precision": precision_of(setting), "winograd": winograd}
 
 
 class _EndsOfEpochs(callbacks.Callback):

@@ -86,7 +86,7 @@ std::unique_ptr<BoundPlan> make_plan(const Graph& graph, std::shared_ptr<BoundSt
                                      const std::vector<py::dict>& losses,
                                      const std::vector<py::dict>& metrics, bool fuse,
                                      std::uint64_t seed, const std::string& precision,
-                                     bool winograd) {
+                                     std::optional<bool> winograd) {
   PlanOptions options;
   options.mode = mode_named(mode);
   options.batch = batch;
@@ -95,7 +95,7 @@ std::unique_ptr<BoundPlan> make_plan(const Graph& graph, std::shared_ptr<BoundSt
   options.fuse = fuse;
   options.seed = seed;
   options.precision = precision_named("Plan", precision);
-  options.winograd = winograd;
+  options.winograd = winograd.value_or(options.mode != Mode::train);
   Graph copy = graph;
   BoundState& state = *bound;
   return locked(state,
@@ -217,7 +217,7 @@ void bind_compiled(py::module_& module) {
       .def(py::init(&make_plan), arg("graph"), arg("state"), arg("mode"), arg("batch"),
            arg("losses") = std::vector<py::dict>{}, arg("metrics") = std::vector<py::dict>{},
            arg("fuse") = true, arg("seed") = 0, arg("precision") = "float32",
-           arg("winograd") = true)
+           arg("winograd") = py::none())
       .def("run", plan_run, arg("inputs"), arg("targets") = std::vector<py::object>{},
            arg("weights") = std::vector<py::object>{}, arg("indices") = py::none(),
            arg("learning_rate") = 0.0)

@@ -155,7 +155,7 @@ constexpr Kernels bfloat16_table(Kernels kernels, const char* name) {
   kernels.dense_backward_weight = dense_backward_weight_bfloat16;
   kernels.conv2d_packed = {packed_bytes_bfloat16, pack_bfloat16, packed_workspace_bfloat16,
                            packed_in_place_bfloat16, correlate_packed_bfloat16};
-  kernels.conv2d_winograd = {};  // it is float32's
+  kernels.conv2d_winograd = kernels.conv2d_winograd_backward_input = {};  // float32's
   kernels.fma_peak = fma_peak<Bfloat16>;
   return kernels;
 }

@@ -129,7 +129,10 @@ constexpr Kernels kTable = {
     resize_bilinear,
     fma_peak<Float32>,
     kConv2dPacked,
-    {winograd_bytes, winograd_weights, winograd_workspace, winograd_in_place, conv2d_winograd},
+    {winograd_bytes, winograd_weights<false>, winograd_workspace, winograd_in_place,
+     conv2d_winograd},
+    {winograd_backward_input_bytes, winograd_weights<true>, winograd_backward_input_workspace,
+     winograd_in_place, conv2d_winograd_backward_input},
 };
 
 // Precision "bfloat16" for an instruction set that lacks its arithmetic: slow.

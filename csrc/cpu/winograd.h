@@ -101,13 +101,17 @@ inline void winograd_result(const V* m, V* y) {
 }
 
 // G w for one of its columns.
-inline void winograd_weight(const double* w, double* u) {
-  const double even_a = w[0] + 0.5 * w[2], even_b = w[0] + 2.0 * w[2];
+inline void winograd_weight(const V* w, V* u) {
+  const V third = broadcast(1.0f / 3), sixth = broadcast(1.0f / 6);
+  const V even_a = fma(third, w[2], third * (w[0] + w[0]));  // all of a with the other sign
+  const V odd_a = broadcast(static_cast<float>(kSqrtTwo / 3)) * w[1];
+  const V even_b = fma(third, w[2], sixth * w[0]);
+  const V odd_b = broadcast(static_cast<float>(kSqrtTwo / 6)) * w[1];
   u[0] = w[0];
-  u[1] = (even_a + kSqrtHalf * w[1]) / -1.5;
-  u[2] = (even_a - kSqrtHalf * w[1]) / -1.5;
-  u[3] = (even_b + kSqrtTwo * w[1]) / 6.0;
-  u[4] = (even_b - kSqrtTwo * w[1]) / 6.0;
+  u[1] = zero() - (even_a + odd_a);
+  u[2] = odd_a - even_a;
+  u[3] = even_b + odd_b;
+  u[4] = even_b - odd_b;
   u[5] = w[2];
 }
 
@@ -251,6 +255,28 @@ inline void write_tile(const Conv2dShape& s, const WinogradTile& tile, const flo
   }
 }
 
+// G w G^T of a vector of weights, whose taps are `pitch` apart; position i of the result is at
+// u + i * result_pitch.
+inline void transform_weight(const float* w, std::int64_t pitch, float* u,
+                             std::int64_t result_pitch) {
+  V t[3][kWinogradIn];  // by column
+  CONVLET_UNROLL
+  for (int j = 0; j < 3; ++j) {
+    V column[3];
+    CONVLET_UNROLL
+    for (int i = 0; i < 3; ++i) column[i] = load(w + (i * 3 + j) * pitch);
+    winograd_weight(column, t[j]);
+  }
+  CONVLET_UNROLL
+  for (int i = 0; i < kWinogradIn; ++i) {
+    const V line[3] = {t[0][i], t[1][i], t[2][i]};
+    V out[kWinogradIn];
+    winograd_weight(line, out);
+    CONVLET_UNROLL
+    for (int j = 0; j < kWinogradIn; ++j) store(u + (i * kWinogradIn + j) * result_pitch, out[j]);
+  }
+}
+
 // PreparedConv2d of ops/kernels.h: the transformed weights are panels, each with its 36 positions,
 // each with its rows, the input channels. Windows of 2x2 are pooled within the tiles.
 inline std::size_t winograd_bytes(const Conv2dShape& s, const Pool2dShape* pool) {
@@ -259,27 +285,30 @@ inline std::size_t winograd_bytes(const Conv2dShape& s, const Pool2dShape* pool)
          sizeof(float);
 }
 
+// The weights of s, or with `turned`, of the convolution that makes the gradient of its input.
+template <bool turned>
 inline void winograd_weights(Context& context, const Conv2dShape& s, const float* w,
                              float* prepared) {
-  const Panels panels = {s.K};
-  parallel_for(context, panels.count() * s.C, 8, [&](std::int64_t begin, std::int64_t end, int) {
+  constexpr std::int64_t kRows = 8;  // of a panel at a time
+  const std::int64_t terms = turned ? s.K : s.C, chunks = ceil_div(terms, kRows);
+  const Panels panels = {turned ? s.C : s.K};
+  parallel_for(context, panels.count() * chunks, 4, [&](std::int64_t begin, std::int64_t end, int) {
+    float taps[9 * kRows * kPanel];
     for (std::int64_t item = begin; item < end; ++item) {
-      const std::int64_t panel = item / s.C, c = item % s.C;
+      const std::int64_t panel = item / chunks, first = item % chunks * kRows;
+      const std::int64_t rows = smaller(kRows, terms - first);
       const int columns = panels.columns_of(panel), width = panels.width_of(panel);
-      float* to = prepared + panels.offset_of(panel, kWinogradPositions * s.C) + c * width;
-      for (int k = 0; k < width; ++k) {
-        double g[3][3], t[3][kWinogradIn], u[kWinogradIn];  // by column
-        for (int i = 0; i < 3; ++i)
-          for (int j = 0; j < 3; ++j)
-            g[j][i] = k < columns ? w[((i * 3 + j) * s.C + c) * s.K + panel * kPanel + k] : 0.0f;
-        for (int j = 0; j < 3; ++j) winograd_weight(g[j], t[j]);
-        for (int i = 0; i < kWinogradIn; ++i) {
-          const double line[3] = {t[0][i], t[1][i], t[2][i]};
-          winograd_weight(line, u);
-          for (int j = 0; j < kWinogradIn; ++j)
-            to[(i * kWinogradIn + j) * s.C * width + k] = static_cast<float>(u[j]);
-        }
-      }
+      const std::int64_t count = rows * width;
+      for (std::int64_t tap = 0; tap < 9; ++tap)
+        if (turned)
+          pack_transposed(w + ((8 - tap) * s.C + panel * kPanel) * s.K + first, s.K, rows, columns,
+                          width, taps + tap * count);
+        else
+          pack_rows(w + (tap * s.C + first) * s.K + panel * kPanel, s.K, rows, columns, width,
+                    taps + tap * count);
+      float* to = prepared + panels.offset_of(panel, kWinogradPositions * terms) + first * width;
+      for (std::int64_t i = 0; i < count; i += V::width)
+        transform_weight(taps + i, count, to + i, terms * width);
     }
   });
 }
@@ -326,6 +355,34 @@ inline void conv2d_winograd(Context& context, const Conv2dShape& s, const Pool2d
           }
         }
       });
+}
+
+// The same for the gradient of the input: a convolution of dy with the windows turned by half a
+// turn and the channels' parts exchanged.
+inline Conv2dShape turned(const Conv2dShape& s) {
+  Conv2dShape t = s;
+  t.H = s.P, t.W = s.Q, t.C = s.K;
+  t.P = s.H, t.Q = s.W, t.K = s.C;
+  t.pad_top = s.R - 1 - s.pad_top, t.pad_bottom = s.R - 1 - s.pad_bottom;
+  t.pad_left = s.S - 1 - s.pad_left, t.pad_right = s.S - 1 - s.pad_right;
+  return t;
+}
+
+inline std::size_t winograd_backward_input_bytes(const Conv2dShape& s, const Pool2dShape* pool) {
+  return winograd_bytes(turned(s), pool);
+}
+
+inline std::size_t winograd_backward_input_workspace(const Conv2dShape& s, const Pool2dShape* pool,
+                                                     int threads) {
+  return winograd_workspace(turned(s), pool, threads);
+}
+
+inline void conv2d_winograd_backward_input(Context& context, const Conv2dShape& s,
+                                           const Pool2dShape* pool, const float* dy,
+                                           const float* prepared, const float* bias,
+                                           const float* residual, Activation activation, float* dx,
+                                           void* memory) {
+  conv2d_winograd(context, turned(s), pool, dy, prepared, bias, residual, activation, dx, memory);
 }
 
 }  // namespace convlet::CONVLET_ISA

@@ -353,8 +353,10 @@ struct Kernels {
   // Optional: a plan that only computes forward takes winograd where that does not decline, else
   // packed, else the conv2d or conv2d_pool above. packed may decline only where groups > 1, and
   // gives their bits (without a residual); winograd rounds otherwise. A table with one of the two
-  // that has conv2d_pool takes poolings here too.
-  PreparedConv2d conv2d_packed, conv2d_winograd;
+  // that has conv2d_pool takes poolings here too. A plan that trains takes winograd when it is
+  // asked to, for what is not pooled, and then the last for the gradient of the input: x is dy, y
+  // is dx, and there is neither pooling, bias, residual nor activation.
+  PreparedConv2d conv2d_packed, conv2d_winograd, conv2d_winograd_backward_input;
 };
 
 }  // namespace convlet

@@ -45,8 +45,9 @@ struct PlanOptions {
   std::vector<LossSpec> losses;
   std::vector<MetricSpec> metrics;
   bool fuse = true;
-  // Whether predict and test may use Winograd's convolution (Kernels::conv2d_winograd).
-  bool winograd = true;
+  // Whether to use Winograd's convolution (Kernels::conv2d_winograd), in training also for the
+  // gradient of the input.
+  bool winograd = false;
   std::uint64_t seed = 0;                    // of dropout
   Precision precision = Precision::float32;  // of the kernels, see core/device.h
 };

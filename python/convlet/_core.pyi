@@ -389,7 +389,7 @@ class Plan:
         fuse: bool = True,
         seed: int = 0,
         precision: Precision = "float32",
-        winograd: bool = True,
+        winograd: bool | None = None,
     ) -> None: ...
     def run(
         self,

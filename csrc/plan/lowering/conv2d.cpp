@@ -61,7 +61,9 @@ void forward(Builder& builder, const Node& node) {
 
 void backward(Builder& builder, const Node& node) {
   if (builder.pool_of(node)) return conv2d_pool_backward(builder, node);
-  linear_backward<Conv2d>(builder, node);
+  linear_backward_parameters<Conv2d>(builder, node);
+  if (builder.needs_gradient(node.inputs[0]) && !winograd_backward_input(builder, node))
+    linear_backward_input<Conv2d>(builder, node);
 }
 
 }  // namespace

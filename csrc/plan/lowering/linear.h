@@ -110,11 +110,16 @@ void linear_backward_input(Builder& builder, const Node& node) {
 }
 
 template <class Op>
-void linear_backward(Builder& builder, const Node& node) {
+void linear_backward_parameters(Builder& builder, const Node& node) {
   if (builder.needs_parameter_gradient(node.parameters[0]))
     linear_backward_weight<Op>(builder, node);
   if (node.parameters.size() > 1 && builder.needs_parameter_gradient(node.parameters[1]))
     linear_backward_bias<Op>(builder, node);
+}
+
+template <class Op>
+void linear_backward(Builder& builder, const Node& node) {
+  linear_backward_parameters<Op>(builder, node);
   if (builder.needs_gradient(node.inputs[0])) linear_backward_input<Op>(builder, node);
 }
 

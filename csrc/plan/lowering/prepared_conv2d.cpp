@@ -1,5 +1,6 @@
-// conv2d in a plan that does not train: with weights laid out once for many batches, where the
-// device has a way for that (PreparedConv2d of ops/kernels.h).
+// conv2d with weights laid out for it, where the device has a way for that (PreparedConv2d of
+// ops/kernels.h): once for many batches, or, in training, in each step and only by Winograd's
+// convolution, for the forward and the gradient of the input.
 #include <optional>
 
 #include "plan/lowering/linear.h"
@@ -29,13 +30,20 @@ auto shapes_of(const Builder& builder, const Node& node) {
   };
 }
 
-// Adds the step that prepares the weights when they have changed.
+bool serves(const Builder& builder, const Node& node, const PreparedConv2d& way) {
+  const Shapes shapes = shapes_of(builder, node)(1);
+  return way.run && way.bytes(shapes.conv, shapes.pooling()) > 0;
+}
+
+// Adds the step that prepares the weights when they have changed: in training, just before they are
+// used, so that their memory is free after that.
 BufferId prepare_weights(Builder& builder, const Node& node, const PreparedConv2d& way,
                          const char* name, BufferId w) {
   const Shapes shapes = shapes_of(builder, node)(1);
-  const std::size_t bytes = way.bytes(shapes.conv, shapes.pooling());
-  const BufferId prepared = builder.new_prepared(static_cast<std::int64_t>(bytes));
-  Step& step = builder.prepare_step(name, node.name);
+  const auto bytes = static_cast<std::int64_t>(way.bytes(shapes.conv, shapes.pooling()));
+  const bool train = builder.mode == Mode::train;
+  const BufferId prepared = train ? builder.new_buffer(0, bytes) : builder.new_prepared(bytes);
+  Step& step = train ? builder.step(name, node.name) : builder.prepare_step(name, node.name);
   step.reads = {w};
   step.writes = {prepared};
   step.bind = [=, prepare = way.prepare, shape = shapes.conv](const Binding& at) -> Run {
@@ -77,18 +85,40 @@ void add_forward(Builder& builder, const Node& node, const PreparedConv2d& way, 
 }  // namespace
 
 bool prepared_conv2d_forward(Builder& builder, const Node& node) {
-  if (builder.mode == Mode::train) return false;
-  const Shapes shapes = shapes_of(builder, node)(1);
-  auto serves = [&](const PreparedConv2d& way) {
-    return way.run && way.bytes(shapes.conv, shapes.pooling()) > 0;
-  };
+  const bool train = builder.mode == Mode::train;
+  if (train && builder.pool_of(node)) return false;  // its backward needs the choices
   const Kernels& kernels = builder.kernels;
-  if (builder.winograd && serves(kernels.conv2d_winograd))
+  if (builder.winograd && serves(builder, node, kernels.conv2d_winograd))
     add_forward(builder, node, kernels.conv2d_winograd, "conv2d_winograd");
-  else if (serves(kernels.conv2d_packed))
+  else if (!train && serves(builder, node, kernels.conv2d_packed))
     add_forward(builder, node, kernels.conv2d_packed, "conv2d_packed");
   else
     return false;
+  return true;
+}
+
+bool winograd_backward_input(Builder& builder, const Node& node) {
+  const PreparedConv2d& way = builder.kernels.conv2d_winograd_backward_input;
+  if (!builder.winograd || !serves(builder, node, way)) return false;
+  const char* name = "conv2d_winograd_backward_input";
+  const BufferId w =
+      prepare_weights(builder, node, way, name, builder.parameter(node.parameters[0]));
+  const BufferId dy = builder.gradient(node.output), dx = builder.new_like(node.inputs[0]);
+  Step& step = builder.step(name, node.name);
+  step.reads = {dy, w};
+  step.writes = {dx};
+  step.workspace = [&graph = builder.graph, &node, workspace = way.workspace](
+                       const Kernels&, std::int64_t n, int threads) {
+    return workspace(conv2d_shape(graph, node, n), nullptr, threads);
+  };
+  step.bind = [=, &graph = builder.graph, &node, run = way.run](const Binding& at) -> Run {
+    return [=, shape = conv2d_shape(graph, node, at.n), dy_data = at[dy], w_data = at[w],
+            dx_data = at[dx], workspace = at.workspace](Context& context) {
+      run(context, shape, nullptr, dy_data, w_data, nullptr, nullptr, Activation::none, dx_data,
+          workspace);
+    };
+  };
+  builder.add_gradient(node.inputs[0], dx);
   return true;
 }
 

@@ -8,9 +8,11 @@ namespace convlet {
 Conv2dShape conv2d_shape(const Graph& graph, const Node& node, std::int64_t n);
 Pool2dShape pool2d_shape(const Graph& graph, const Node& node, std::int64_t n);
 
-// Adds the steps of a conv2d, maybe with a pooling, whose weights are laid out once; false where
-// the device has no such way for it, or it is to be trained.
+// Adds the steps of a conv2d, maybe with a pooling, with weights laid out for it; false where the
+// device has no such way for it, or none for training.
 bool prepared_conv2d_forward(Builder& builder, const Node& node);
+// The same for the gradient of its input, without a pooling.
+bool winograd_backward_input(Builder& builder, const Node& node);
 
 // The steps of a conv2d with a pooling (Builder::pool_of).
 void conv2d_pool_forward(Builder& builder, const Node& node);

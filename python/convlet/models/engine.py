@@ -32,6 +32,7 @@ class Engine:
     Args:
         losses: of the user's, to be traced.
         precision: of the kernels, in every mode.
+        winograd: the modes that may use Winograd's convolution, as in Model.compile.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Engine:
         optimizer: Any = None,
         losses: Sequence[OutputLoss] = (),
         precision: str = "float32",
+        winograd: str = "inference",
     ):
         self.graph = _core.Graph()
         groups = {} if optimizer is None else {"decays": optimizer.decays}
@@ -62,8 +64,8 @@ class Engine:
         self.lock = threading.RLock()
         self.averaged = False
         self._claimed = -1  # the count of moves at which all weights were here
-        winograd = os.environ.get("CONVLET_WINOGRAD") != "0"
-        self._options = {"seed": seed, "precision": precision, "winograd": winograd}
+        self._options = {"seed": seed, "precision": precision}
+        self._winograd = "never" if os.environ.get("CONVLET_WINOGRAD") == "0" else winograd
         self._plans: dict[str, tuple[int, Any]] = {}
         self._losses: list[dict[str, Any]] = []
         self._metrics: list[dict[str, Any]] = []
@@ -95,10 +97,10 @@ class Engine:
 
     def new_plan(self, mode: str, batch: int) -> Any:
         """A plan of the caller's own."""
-        if mode == "predict":
-            return _core.Plan(self.graph, self.state, mode, batch, **self._options)
+        computed = () if mode == "predict" else (self._losses, self._metrics)
+        winograd = self._winograd == "always" or (self._winograd == "inference" and mode != "train")
         return _core.Plan(
-            self.graph, self.state, mode, batch, self._losses, self._metrics, **self._options
+            self.graph, self.state, mode, batch, *computed, winograd=winograd, **self._options
         )
 
     def claim(self) -> None:
@@ -254,3 +256,12 @@ def resolve_precision(precision: Any, device: str) -> str:
     except ValueError as error:
         raise ValueError(f"compile: {error}") from None
     return precision
+
+
+def resolve_winograd(winograd: Any) -> str:
+    """The setting; ValueError when it is none."""
+    if winograd not in ("never", "inference", "always"):
+        raise ValueError(
+            f"compile: winograd: expected 'never', 'inference' or 'always', got {winograd!r}"
+        )
+    return str(winograd)

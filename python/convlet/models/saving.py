@@ -117,6 +117,7 @@ def _describe_training(model: Model) -> dict[str, Any]:
         "loss_weights": weights,
         "metrics": watched,
         "precision": model.precision,
+        "winograd": model.winograd,
         "batches": int(engine.state.batches),
         "trained": [parameter.name for parameter in engine.parameters if parameter.trainable],
         "averaged": engine.averaged,
@@ -215,6 +216,7 @@ def _resume(
         training["metrics"],
         device=device,
         precision=training["precision"],
+        winograd=training.get("winograd", "inference"),  # files of older versions have none
     )
     assert model._compilation is not None
     for output_loss in model._compilation.losses:

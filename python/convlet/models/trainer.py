@@ -27,7 +27,7 @@ from convlet.models.compilation import Compilation
 from convlet.models.data import Batch, DataAdapter, input_arrays
 from convlet.models.datasets import is_dataset, matched, remember
 from convlet.models.display import EpochDisplay
-from convlet.models.engine import Engine, resolve_precision
+from convlet.models.engine import Engine, resolve_precision, resolve_winograd
 from convlet.models.meter import Meter
 from convlet.models.steps import Steps
 from convlet.models.structure import pack
@@ -51,6 +51,7 @@ class Trainer:
         self.stop_training = False
         self.history: History | None = None
         self.precision = "float32"
+        self.winograd = "inference"
         self.device = resolve_device("auto")
         self._device_was_auto = True
         self._compilation: Compilation | None = None
@@ -68,6 +69,7 @@ class Trainer:
         *,
         device: str = "auto",
         precision: str = "float32",
+        winograd: str = "inference",
     ) -> None:
         """Chooses how to train. Momenta and the count of updates start anew; weights stay.
 
@@ -83,12 +85,18 @@ class Trainer:
             precision: of the products in convolution, dense and matmul kernels, forward and
                 backward: "float32", "tf32" (NVIDIA GPUs) or "bfloat16" (mixed). Weights, sums and
                 all else are float32; see docs/training.md.
+            winograd: where the CPU's float32 kernels may compute 3x3 convolutions by Winograd's
+                F(4x4,3x3), faster and with two to three times the rounding error: "never", in
+                "inference" (predict and evaluate) or "always", in training too (its forward, and
+                the gradient of the input). Other kernels do not heed it; see docs/training.md.
 
         Raises:
-            ValueError: for an unknown name, or a device or precision that cannot be had.
+            ValueError: for an unknown name or setting, or a device or precision that cannot be had.
         """
         resolved = resolve_device(device)
+        winograd = resolve_winograd(winograd)
         self.precision = resolve_precision(precision, resolved)
+        self.winograd = winograd
         self.device, self._device_was_auto = resolved, device == "auto"
         self._compilation = Compilation(optimizer, loss, loss_weights, metrics)
         self._announced = False
@@ -126,7 +134,8 @@ class Trainer:
             if self._engine_ is None:
                 optimizer = None if compilation is None else compilation.optimizer
                 traceable = [] if compilation is None else compilation.traceable
-                engine = Engine(self, self.device, self.seed, optimizer, traceable, self.precision)
+                chosen = (self.device, self.seed, optimizer, traceable, self.precision)
+                engine = Engine(self, *chosen, self.winograd)
                 if compilation is not None:
                     engine.configure(
                         compilation.optimizer, compilation.loss_specs(), compilation.metric_specs()
