@@ -11,6 +11,7 @@ have as much of everything or more, but Zen 4 does one 512-bit multiply-add a cy
 peak here. "spills" are vectors read or written on the stack inside the loop.
 """
 
+import argparse
 import re
 import subprocess
 from collections import Counter
@@ -21,14 +22,15 @@ PRODUCTS = {"avx512": "Float32", "avx512bf16": "Bfloat16"}
 # What a loop is for, and a part of its function's name; {p} is the product.
 KERNELS = [
     ("peak", "fma_chains<{p}>"),
-    ("tile 6x4, 3x3 and 1x1, dense", "tile<{p}, 6, 4>"),
-    ("tile 5x4", "tile<{p}, 5, 4>"),
-    ("tile 4x4", "tile<{p}, 4, 4>"),
-    ("tile 8x3, 48 columns", "tile<{p}, 8, 3>"),
-    ("tile 10x2, 32 columns", "tile<{p}, 10, 2>"),
-    ("tile 9x2", "tile<{p}, 9, 2>"),
-    ("tile 10x1, 16 columns or fewer", "tile<{p}, 10, 1>"),
-    ("tile 1x16, dense layer of one sample", "tile<{p}, 1, 16>"),
+    ("tile 6x4, 3x3 and 1x1, dense", "tile<{p}, 6, 4, false>"),
+    ("the same, fetching what is next", "tile<{p}, 6, 4, true>"),
+    ("tile 5x4", "tile<{p}, 5, 4, false>"),
+    ("tile 4x4", "tile<{p}, 4, 4, false>"),
+    ("tile 8x3, 48 columns", "tile<{p}, 8, 3, false>"),
+    ("tile 10x2, 32 columns", "tile<{p}, 10, 2, false>"),
+    ("tile 9x2", "tile<{p}, 9, 2, false>"),
+    ("tile 10x1, 16 columns or fewer", "tile<{p}, 10, 1, false>"),
+    ("tile 1x16, dense layer of one sample", "tile<{p}, 1, 16, false>"),
     ("first layer pooled, 32 channels", "pooled_windows<{p}, 2, 2>"),
     ("first layer pooled, 64 channels", "pooled_windows<{p}, 4, 1>"),
     ("chosen pixels, 64 channels", "picked_tile<5, 4>"),
@@ -81,7 +83,9 @@ def counts(loop):
         name = line.split()[0]
         memory = "(" in line and name not in ("lea", "nop", "nopl", "nopw")
         store = (
-            memory and re.search(r"\)(\{%k\d\})?$", line) and not name.startswith(("cmp", "test"))
+            memory
+            and re.search(r"\)(\{%k\d\})?$", line)
+            and not name.startswith(("cmp", "test", "prefetch"))
         )
         multiplies = name.startswith(("vfmadd", "vfnmadd", "vdpbf16"))
         jump = name.startswith("j")
@@ -119,6 +123,8 @@ def costs():
 
 
 def main():
+    formatter = argparse.RawDescriptionHelpFormatter
+    argparse.ArgumentParser(description=__doc__, formatter_class=formatter).parse_args()
     before = None
     for isa, title, c in costs():
         if isa != before:

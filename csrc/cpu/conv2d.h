@@ -30,8 +30,8 @@ inline void pack_weights(Context& context, const Conv2dShape& s, const Correlati
 }
 
 // What for_each_region computes, from packed weights: sum over taps, bias, residual, activation.
-// The residual, which may be null, lies as the whole result y does. Weights come from far in the
-// first region, which meets most taps.
+// The residual, which may be null, lies as the whole result y does. Many weights are asked for in
+// the first region, which meets most taps.
 template <class Product>
 inline auto weighted_sums(const Conv2dShape& s, const Correlation& k, const float* packed,
                           const float* bias, Activation activation, const float* residual = nullptr,
@@ -44,7 +44,8 @@ inline auto weighted_sums(const Conv2dShape& s, const Correlation& k, const floa
     const int width = k.panels.width_of(panel);
     const float* b =
         packed + group * depth * k.panels.padded_columns() + k.panels.offset_of(panel, depth);
-    const bool fetches = &region == k.regions && region.run_count > 0;
+    const bool fetches =
+        &region == k.regions && region.run_count > 0 && worth_fetching(depth * k.panels.columns);
     for_each_stretch(region.runs, region.run_count,
                      [&](const Run* runs, std::int64_t run_count, bool first, bool last) {
                        const Run* end = runs + run_count - 1;

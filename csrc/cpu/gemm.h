@@ -27,14 +27,17 @@ struct Run {
   std::int64_t b;                      // in b: rows b, b + 1, ...
 };
 
-// Asks for the line of the cache in which p lies, to be used soon or after some thousand cycles.
-inline void fetch(const float* p) {
-  __builtin_prefetch(p);
-}
+// Asks for the line of the cache in which p lies, to be used after some thousand cycles.
 inline void fetch_early(const float* p) {
   __builtin_prefetch(p, 0, 2);
 }
 constexpr std::int64_t kLineFloats = 16;
+
+// Fewer weights stay in the second-level cache, and asking for them costs up to a sixteenth of a
+// tile's time.
+inline bool worth_fetching(std::int64_t weights) {
+  return weights >= 64 * 1024;
+}
 
 struct Epilogue {
   const float* bias;                // where a sum starts, per column; null is zero
@@ -93,9 +96,9 @@ __attribute__((always_inline)) inline void for_sums(V (&sum)[kRows][kVectors], c
   }
 }
 
-// For each term, what lies `step` floats further from `next` on is asked for, so that it comes to
-// the second-level cache evenly; what is written at the end, all at once.
-template <class Product, int kRows, int kVectors>
+// With kFetches, what lies `step` floats further from `next` on is asked for with each term, so
+// that it comes to the second-level cache evenly.
+template <class Product, int kRows, int kVectors, bool kFetches = false>
 __attribute__((noinline)) void tile(const float* a, const Row* rows, const Run* runs,
                                     std::int64_t run_count, const float* b, std::int64_t ldb,
                                     float* c, int columns, const Epilogue& epilogue,
@@ -114,11 +117,7 @@ __attribute__((noinline)) void tile(const float* a, const Row* rows, const Run* 
 
   const float* p[kRows];
   CONVLET_UNROLL
-  for (int i = 0; i < kRows; ++i) {
-    p[i] = a + rows[i].a;
-    fetch(c + rows[i].c);
-    if (epilogue.residual) fetch(epilogue.residual + rows[i].c);
-  }
+  for (int i = 0; i < kRows; ++i) p[i] = a + rows[i].a;
   for (const Run* run = runs; run != runs + run_count; ++run) {
     const std::int64_t stride = run->stride;
     const std::int64_t end = run->offset + run->count * stride;
@@ -135,7 +134,7 @@ __attribute__((noinline)) void tile(const float* a, const Row* rows, const Run* 
           sum[i][j] = Product::multiply_add(value, v[j], sum[i][j]);
       }
       row += ldb;
-      if constexpr (kVectors == kMaxVectors) {
+      if constexpr (kFetches) {
         fetch_early(next);
         next += step;
       }
@@ -159,32 +158,35 @@ __attribute__((noinline)) void tile(const float* a, const Row* rows, const Run* 
 }
 
 // The tile of `count` rows, kRows or fewer.
-template <class Product, int kRows, int kVectors>
+template <class Product, int kRows, int kVectors, bool kFetches>
 inline void tile_of(int count, const float* a, const Row* rows, const Run* runs,
                     std::int64_t run_count, const float* b, std::int64_t ldb, float* c, int columns,
                     const Epilogue& epilogue, const float* next, std::int64_t step) {
   if (count == kRows)
-    tile<Product, kRows, kVectors>(a, rows, runs, run_count, b, ldb, c, columns, epilogue, next,
-                                   step);
+    tile<Product, kRows, kVectors, kFetches>(a, rows, runs, run_count, b, ldb, c, columns, epilogue,
+                                             next, step);
   else if constexpr (kRows > 1)
-    tile_of<Product, kRows - 1, kVectors>(count, a, rows, runs, run_count, b, ldb, c, columns,
-                                          epilogue, next, step);
+    tile_of<Product, kRows - 1, kVectors, kFetches>(count, a, rows, runs, run_count, b, ldb, c,
+                                                    columns, epilogue, next, step);
 }
 
 // Any number of rows, in tiles of nearly equal height, which share the fetching of what is next.
-template <class Product, int kVectors>
+template <class Product, int kVectors, bool kFetches>
 inline void multiply_panel(const float* a, const Row* rows, std::int64_t row_count, const Run* runs,
                            std::int64_t run_count, const float* b, std::int64_t ldb, float* c,
                            int columns, const Epilogue& epilogue, const float* next) {
   constexpr int kRows = max_rows(kVectors);
-  std::int64_t tiles = ceil_div(row_count, kRows), terms = 0;
-  for (std::int64_t i = 0; next && i < run_count; ++i) terms += runs[i].count;
-  const std::int64_t step = smaller(kLineFloats, ceil_div(ldb, larger(1, tiles)));
+  std::int64_t tiles = ceil_div(row_count, kRows), terms = 0, step = 0;
+  if constexpr (kFetches) {
+    for (std::int64_t i = 0; i < run_count; ++i) terms += runs[i].count;
+    step = smaller(kLineFloats, ceil_div(ldb, larger(1, tiles)));
+  }
   for (std::int64_t t = 0; t < tiles; ++t) {
     int count = static_cast<int>(row_count / tiles + (t < row_count % tiles));
-    const bool more = next && t * step < ldb;
-    tile_of<Product, kRows, kVectors>(count, a, rows, runs, run_count, b, ldb, c, columns, epilogue,
-                                      more ? next + t * step * terms : b, more ? step : 0);
+    const bool more = t * step < ldb;
+    tile_of<Product, kRows, kVectors, kFetches>(count, a, rows, runs, run_count, b, ldb, c, columns,
+                                                epilogue, more ? next + t * step * terms : b,
+                                                more ? step : 0);
     rows += count;
   }
 }
@@ -212,15 +214,21 @@ inline void with_vectors(int columns, F&& f) {
 }
 
 // All rows times one panel: `columns` <= kPanel, and each row of b readable for whole vectors.
-// Meanwhile as many values as those of b come to the cache from `next`, unless that is null: what
-// is next in b, so that a sum of large weights does not wait for them. (It need not be memory.)
+// Meanwhile as many values as those of b come to the cache from `next`, unless that is null or the
+// panel narrower: what is next in b, so that a sum of large weights does not wait for them. (It
+// need not be memory.)
 template <class Product = Float32>
 inline void multiply(const float* a, const Row* rows, std::int64_t row_count, const Run* runs,
                      std::int64_t run_count, const float* b, std::int64_t ldb, float* c,
                      int columns, const Epilogue& epilogue, const float* next = nullptr) {
   with_vectors(columns, [&](auto vectors) {
-    multiply_panel<Product, vectors>(a, rows, row_count, runs, run_count, b, ldb, c, columns,
-                                     epilogue, next);
+    constexpr bool kWhole = vectors == kMaxVectors;
+    if (kWhole && next)
+      multiply_panel<Product, vectors, kWhole>(a, rows, row_count, runs, run_count, b, ldb, c,
+                                               columns, epilogue, next);
+    else
+      multiply_panel<Product, vectors, false>(a, rows, row_count, runs, run_count, b, ldb, c,
+                                              columns, epilogue, nullptr);
   });
 }
 
@@ -346,9 +354,10 @@ inline void for_each_stretch(const Run* runs, std::int64_t run_count, F&& f) {
 
 // c = a b, or c += a b, with b packed whole as panels of `terms` rows; the terms of a row of a are
 // `stride` apart. The terms are cut into nearly equal stretches, so that none is a short rest.
+// Where b comes from memory, `fetches` asks for what is next in it.
 inline void multiply_packed(const float* a, const Row* rows, std::int64_t row_count,
                             std::int64_t terms, std::int64_t stride, const float* b,
-                            const Panels& panels, float* c, bool accumulate) {
+                            const Panels& panels, float* c, bool accumulate, bool fetches = false) {
   const std::int64_t stretches = ceil_div(terms, kLongestStretch);
   for (std::int64_t p = 0; p < panels.count(); ++p)
     for (std::int64_t i = 0; i < stretches; ++i) {
@@ -357,7 +366,8 @@ inline void multiply_packed(const float* a, const Row* rows, std::int64_t row_co
       const float* panel = b + panels.offset_of(p, terms);
       const int width = panels.width_of(p);
       multiply(a, rows, row_count, &run, 1, panel, width, c + p * kPanel, panels.columns_of(p),
-               {nullptr, accumulate || i > 0, Activation::none}, panel + last * width);
+               {nullptr, accumulate || i > 0, Activation::none},
+               fetches ? panel + last * width : nullptr);
     }
 }
 

@@ -327,6 +327,7 @@ inline void conv2d_winograd(Context& context, const Conv2dShape& s, const Pool2d
                             void* memory) {
   const WinogradWork g = make_winograd(s, context.threads(), memory);
   if (g.tiles == 0) return;
+  const bool fetches = worth_fetching(kWinogradPositions * s.C * s.K);
   const WinogradEpilogue epilogue = {bias, residual, activation, pool != nullptr};
   for (std::int64_t i = 0; i < g.most_tiles; ++i) g.rows[i] = {i * s.C, i * kPanel};
   parallel_for(
@@ -348,7 +349,7 @@ inline void conv2d_winograd(Context& context, const Conv2dShape& s, const Pool2d
             for (int i = 0; i < kWinogradPositions; ++i)
               multiply_packed(source + i * g.source_pitch, g.rows, count, s.C, 1,
                               b + i * s.C * width, Panels{width}, products + i * g.product_pitch,
-                              false);
+                              false, fetches);
             for (std::int64_t i = 0; i < count; ++i)
               write_tile(s, WinogradTile(g, first + i), products + i * kPanel, g.product_pitch,
                          panel * kPanel, columns, epilogue, result);
