@@ -47,8 +47,12 @@ def profile(network, batch, seconds, winograd):
         times.append(time.perf_counter() - start)
     flops = flops_of_layers(model)
     rows = []
-    for step in plan.steps():
+    steps = plan.steps()
+    for step, after in zip(steps, [*steps[1:], {}], strict=True):
         multiplies = step["kernel"].startswith(("conv2d", "dense")) and "bias" not in step["kernel"]
+        # The first of two steps of one name transforms the weights for the second.
+        names = ("kernel", "layer")
+        multiplies &= any(step[name] != after.get(name) for name in names)
         work = flops.get(step["layer"], 0.0) * batch if multiplies else 0.0
         rows.append((step["name"], step["kernel"], step["layer"], step["seconds"], work))
     return rows, min(times)
