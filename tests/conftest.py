@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, settings
 
 import device_tests
 from convlet import _core
+from loader_threads import running
 
 # A shell starts background jobs with Ctrl-C ignored; tests send it to themselves and to others.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -58,6 +59,14 @@ def kernels_are_clean():
     yield
     findings = device_tests.findings()
     assert not findings, findings
+
+
+@pytest.fixture
+def nothing_is_left_running():
+    """No thread is, that was not there before."""
+    before = running()
+    yield
+    assert running(before) == before
 
 
 # What a test wants to be read when all went well, too.

@@ -14,9 +14,10 @@ from convlet import layers
 from convlet.data import Augmentation, ImageDataset, Preprocessing, open_source
 from convlet.data.sampling import shuffled
 from convlet.utils import image_dataset_from_directory
-from loader_threads import run_program, running
+from loader_threads import run_program
 from pictures import pixels, write_images
 
+pytestmark = pytest.mark.usefixtures("nothing_is_left_running")
 SMALL = Preprocessing((6, 8))
 
 
@@ -24,13 +25,6 @@ SMALL = Preprocessing((6, 8))
 def folder(tmp_path):
     write_images(tmp_path, {"ant": 7, "bee": 12, "cow": 4})
     return tmp_path
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_left_running():
-    before = running()
-    yield
-    assert running(before) == before
 
 
 def model(classes: int = 3, size=(6, 8)) -> convlet.Sequential:

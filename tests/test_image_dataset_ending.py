@@ -16,18 +16,13 @@ from convlet.utils import image_dataset_from_directory
 from loader_threads import run_program, running
 from pictures import write_images
 
+pytestmark = pytest.mark.usefixtures("nothing_is_left_running")
+
 
 @pytest.fixture
 def folder(tmp_path):
     write_images(tmp_path, {"ant": 7, "bee": 12, "cow": 4})
     return tmp_path
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_left_running():
-    before = running()
-    yield
-    assert running(before) == before
 
 
 def fit(folder, batch_size=5, change=None, callbacks=()):

@@ -12,12 +12,7 @@ import pytest
 from convlet.data.pipeline import Buffers, in_order
 from loader_threads import running
 
-
-@pytest.fixture(autouse=True)
-def nothing_is_left_running():
-    before = running()
-    yield
-    assert running(before) == before
+pytestmark = pytest.mark.usefixtures("nothing_is_left_running")
 
 
 class Squares:
