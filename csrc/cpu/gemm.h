@@ -33,8 +33,7 @@ inline void fetch_early(const float* p) {
 }
 constexpr std::int64_t kLineFloats = 16;
 
-// Fewer weights stay in the second-level cache, and asking for them costs up to a sixteenth of a
-// tile's time.
+// Fewer weights stay in the second-level cache, and asking for them only costs instructions.
 inline bool worth_fetching(std::int64_t weights) {
   return weights >= 64 * 1024;
 }
