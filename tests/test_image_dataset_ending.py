@@ -113,7 +113,9 @@ def test_ctrl_c_at_any_moment_leaves_no_thread_behind(folder):
             "an epoch is a pass": lambda: net.fit(data, verbose=0, epochs=2),
             "epochs share a pass": lambda: net.fit(data, verbose=0, epochs=2, steps_per_epoch=2),
             "evaluate": lambda: net.evaluate(data, verbose=0),
+            "evaluate a part": lambda: net.evaluate(data, verbose=0, steps=2),
             "predict": lambda: net.predict(data),
+            "predict a part": lambda: net.predict(data, steps=2),
         }
 
         def interrupt(*_):
@@ -123,6 +125,7 @@ def test_ctrl_c_at_any_moment_leaves_no_thread_behind(folder):
         draw = random.Random(0)
         for name, use in uses.items():
             use()
+            assert running() == 0, name
             begun = time.perf_counter()
             use()
             duration = time.perf_counter() - begun

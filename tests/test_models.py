@@ -10,6 +10,7 @@ import pytest
 
 import convlet
 from convlet import Input, Model, Sequential, layers
+from convlet.callbacks import Callback
 from reference import floats
 
 
@@ -295,6 +296,67 @@ def test_predict_takes_many_kinds_of_data():
         model.predict(x, batch_size=0)
     with pytest.raises(ValueError, match="training: expected False"):
         model(x, training=True)
+
+
+def test_predict_shows_its_progress(capsys):
+    model = small_cnn()
+    x = floats(10, 8, 8, 1)
+    model.predict(x, batch_size=3)
+    assert capsys.readouterr().out == ""
+    model.predict(x, batch_size=3, verbose=2)
+    assert re.fullmatch(r"Prediction: \S+ ?\w+, \d+ images/s\n", capsys.readouterr().out)
+    model.predict((x[i : i + 2] for i in (0, 2)), verbose=1)
+    bar, line = capsys.readouterr().out.rsplit("\r", 1)
+    assert "batches/s" in bar
+    assert line.startswith("Prediction: ")
+    with pytest.raises(ValueError, match="predict: verbose: expected 'auto', 0, 1 or 2, got 3"):
+        model.predict(x, verbose=3)
+
+
+def test_predict_calls_back_for_each_batch():
+    model = small_cnn()
+    x = floats(10, 8, 8, 1)
+    calls = []
+
+    class Record(Callback):
+        def on_predict_begin(self, logs=None):
+            calls.append(("steps", self.params["steps"]))
+
+        def on_predict_batch_begin(self, batch, logs=None):
+            calls.append(("begin", batch))
+
+        def on_predict_batch_end(self, batch, logs=None):
+            calls.append(("end", batch, len(logs["outputs"][0])))
+
+        def on_predict_end(self, logs=None):
+            calls.append("end")
+
+    np.testing.assert_array_equal(
+        model.predict(x, batch_size=4, callbacks=[Record()]), model.predict(x, batch_size=4)
+    )
+    pairs = [("begin", 0), ("end", 0, 4), ("begin", 1), ("end", 1, 4), ("begin", 2), ("end", 2, 2)]
+    assert calls == [("steps", 3), *pairs, "end"]
+    calls.clear()
+    model.predict([x[:2], x[2:5]].__iter__(), callbacks=Record())
+    pairs = [("begin", 0), ("end", 0, 2), ("begin", 1), ("end", 1, 3)]
+    assert calls == [("steps", None), *pairs, "end"]
+
+
+def test_predict_takes_the_steps_it_is_told():
+    model = small_cnn()
+    x = floats(10, 8, 8, 1)
+    whole = model.predict(x, batch_size=4)
+    np.testing.assert_array_equal(model.predict(x, batch_size=4, steps=2), whole[:8])
+    batches = [x[:4], x[4:8], x[8:]]
+    np.testing.assert_array_equal(model.predict(iter(batches), steps=2), whole[:8])
+    with pytest.raises(ValueError, match="steps: expected at most 3 steps of 4 from 10 samples"):
+        model.predict(x, batch_size=4, steps=4)
+    with pytest.raises(ValueError, match="predict: x: expected 4 batches, got 3"):
+        model.predict(iter(batches), steps=4)
+    with pytest.raises(ValueError, match="predict: x: expected at least one batch, got none"):
+        model.predict(iter([]))
+    with pytest.raises(ValueError, match="predict: steps: expected an integer >= 1, got 0"):
+        model.predict(x, steps=0)
 
 
 def test_unsigned_integers_beyond_int64_stay_positive():

@@ -59,13 +59,7 @@ class ArrayBatches(Batches):
     ):
         self.samples, self.batch_size = samples, batch_size
         self.rows = np.arange(len(samples), dtype=np.int64) if rows is None else rows
-        available = -(-len(self.rows) // batch_size)
-        if steps is not None and steps > available:
-            raise ValueError(
-                f"{owner}: expected at most {available} steps of {batch_size} from "
-                f"{len(self.rows)} samples, got {steps}"
-            )
-        self.steps = available if steps is None else steps
+        self.steps = step_limit(owner, len(self.rows), batch_size, steps)
         self.count = min(len(self.rows), self.steps * batch_size)
 
     def epoch(self, order: np.random.Generator | None) -> Epoch:
@@ -90,7 +84,7 @@ class IterableBatches(Batches):
 
     def epoch(self, order: np.random.Generator | None) -> Epoch:
         owner = self.adapter.owner
-        iterator, close = self._open or self._pass()
+        iterator, close = self._open or open_pass(self.iterable)
         self._open = None
         taken = 0
         try:
@@ -98,7 +92,7 @@ class IterableBatches(Batches):
                 batch = next(iterator, _END)
                 if batch is _END and self._limit is not None:
                     # A pass ended in the middle of an epoch: go on from the start, if there is one.
-                    iterator, close = self._pass()
+                    iterator, close = open_pass(self.iterable)
                     batch = next(iterator, _END)
                 if batch is _END:
                     break
@@ -123,13 +117,6 @@ class IterableBatches(Batches):
             self._open[1]()
             self._open = None
 
-    def _pass(self) -> tuple[Iterator[Any], Callable[[], None]]:
-        """One pass, and what ends it early: nothing where the iterator is the caller's own."""
-        iterator = pass_over(self.iterable)
-        if isinstance(iterator, GeneratorType) and iterator is not self.iterable:
-            return iterator, iterator.close
-        return iterator, _leave_open
-
     def _batch(self, batch: Any) -> Batch:
         owner = self.adapter.owner
         if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
@@ -144,15 +131,31 @@ class IterableBatches(Batches):
         return Batch(samples, np.arange(len(samples), dtype=np.int64))
 
 
+def open_pass(iterable: Any) -> tuple[Iterator[Any], Callable[[], None]]:
+    """One pass, by iter() or, for an object with __len__ and __getitem__ only, by index; and what
+    ends it early: nothing where the iterator is the caller's own."""
+    if hasattr(iterable, "__iter__"):
+        iterator = iter(iterable)
+    else:
+        iterator = (iterable[i] for i in range(len(iterable)))
+    if isinstance(iterator, GeneratorType) and iterator is not iterable:
+        return iterator, iterator.close
+    return iterator, _leave_open
+
+
 def _leave_open() -> None:
     pass
 
 
-def pass_over(iterable: Any) -> Iterator[Any]:
-    """One pass: by iter(), or by index for an object with __len__ and __getitem__ only."""
-    if hasattr(iterable, "__iter__"):
-        return iter(iterable)
-    return (iterable[i] for i in range(len(iterable)))
+def step_limit(name: str, samples: int, batch_size: int, steps: int | None) -> int:
+    """The batches that ``samples`` make, or ``steps`` of them; ValueError when there are fewer."""
+    available = -(-samples // batch_size)
+    if steps is not None and steps > available:
+        raise ValueError(
+            f"{name}: expected at most {available} steps of {batch_size} from "
+            f"{samples} samples, got {steps}"
+        )
+    return available if steps is None else steps
 
 
 def split_rows(samples: Samples, fraction: Any, stratify: bool, seed: int) -> tuple[Rows, Rows]:

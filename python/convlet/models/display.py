@@ -1,10 +1,10 @@
-"""What training and evaluation print."""
+"""What training, evaluation and prediction print."""
 
 import sys
 import time
 from typing import Any
 
-from convlet.progress import ProgressBar, format_logs, format_time
+from convlet.progress import ProgressBar, format_logs, format_time, is_terminal
 
 
 class EpochDisplay:
@@ -44,4 +44,14 @@ class EpochDisplay:
         if self.verbose:
             seconds = format_time(time.perf_counter() - self._begun)
             rate = f"{self._rate:.0f} images/s"
-            print(f"{self.label}: {seconds}, {rate}, {format_logs(logs)}", flush=True)
+            parts = [seconds, rate, *([format_logs(logs)] if logs else [])]
+            print(f"{self.label}: {', '.join(parts)}", flush=True)
+
+
+def verbosity(owner: str, verbose: Any) -> int:
+    """0, 1 or 2; "auto" is 1 on a terminal, else 2. ValueError for anything else."""
+    if verbose == "auto":
+        return 1 if is_terminal() else 2
+    if verbose not in (0, 1, 2):
+        raise ValueError(f"{owner}: verbose: expected 'auto', 0, 1 or 2, got {verbose!r}")
+    return int(verbose)

@@ -3,7 +3,7 @@
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -159,21 +159,32 @@ class Engine:
         """Where the last batch first stopped being finite."""
         return self._plans[mode][1].first_non_finite()
 
-    def predict(self, inputs: Sequence[Array], outputs: Sequence[Array], batch: int) -> None:
-        """Fills ``outputs`` (N, ...) from ``inputs`` (N, ...), ``batch`` samples at a time."""
+    def predict(
+        self,
+        inputs: Sequence[Array],
+        outputs: Sequence[Array],
+        batch: int,
+        begin: Callable[[], None] | None = None,
+    ) -> Iterator[slice]:
+        """Fills ``outputs`` (N, ...) from ``inputs`` (N, ...), ``batch`` samples at a time, and
+        gives the rows of each batch when they are there. ``begin`` is called before each batch,
+        which then waits for the one before."""
         count = len(inputs[0])
         batches = [slice(i, min(i + batch, count)) for i in range(0, count, batch)]
-        if self.ahead and len(batches) > 1:
-            self._predict_ahead(inputs, outputs, batches)
+        if self.ahead and begin is None and len(batches) > 1:
+            yield from self._predict_ahead(inputs, outputs, batches)
             return
         for rows in batches:
+            if begin is not None:
+                begin()
             results = self.predict_batch([x[rows] for x in inputs], min(batch, count))
             for output, result in zip(outputs, results, strict=True):
                 output[rows] = result
+            yield rows
 
     def _predict_ahead(
         self, inputs: Sequence[Array], outputs: Sequence[Array], batches: Sequence[slice]
-    ) -> None:
+    ) -> Iterator[slice]:
         under_way: deque[slice] = deque()
         sent = _core.Outputs(self.device)
         for rows in [*batches, *[None] * self.ahead]:
@@ -187,6 +198,7 @@ class Engine:
             if rows is None or len(under_way) > self.ahead:
                 done = under_way.popleft()
                 sent.take([output[done] for output in outputs])
+                yield done
 
     def predict_batch(self, inputs: Sequence[Array], capacity: int = 1) -> list[Array]:
         """The outputs for all samples of ``inputs``, as one batch of a plan that takes at least

@@ -18,7 +18,6 @@ from convlet.layers.base import (
 )
 from convlet.layers.core import Input, InputLayer
 from convlet.layers.tracing import trace_call
-from convlet.models.batches import is_arrays
 from convlet.models.naming import listed_names, listed_thresholds
 from convlet.models.network import Network, name_layers, trace
 from convlet.models.structure import Structure, flatten, pack, unique_name
@@ -243,8 +242,6 @@ class Model(Trainer, Layer):
                 f"{self.owner}: training: expected False: outside fit and train_on_batch a model "
                 "runs in inference mode"
             )
-        if is_arrays(inputs):
-            return pack(self._predict_arrays(inputs, 128), self.output_structure)
         return self.predict(inputs, batch_size=128)
 
     # Weights.

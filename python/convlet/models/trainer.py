@@ -1,4 +1,4 @@
-"""Trainer: compile, fit, evaluate and predict of a model."""
+"""Trainer: compile, fit and evaluate of a model."""
 
 import threading
 from collections.abc import Sequence
@@ -6,7 +6,6 @@ from contextlib import closing
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from convlet import _core
 from convlet.callbacks import Callback, CallbackList, History, TerminateOnNaN
@@ -19,19 +18,17 @@ from convlet.models.batches import (
     balanced,
     check_iterable,
     is_arrays,
-    pass_over,
     peek,
     split_rows,
 )
 from convlet.models.compilation import Compilation
-from convlet.models.data import Batch, DataAdapter, input_arrays
+from convlet.models.data import Batch, DataAdapter
 from convlet.models.datasets import is_dataset, matched, remember
-from convlet.models.display import EpochDisplay
+from convlet.models.display import EpochDisplay, verbosity
 from convlet.models.engine import Engine, resolve_precision, resolve_winograd
 from convlet.models.meter import Meter
+from convlet.models.prediction import Predictor
 from convlet.models.steps import Steps
-from convlet.models.structure import pack
-from convlet.progress import is_terminal
 from convlet.utils.seeds import generator, next_seed
 
 # Two threads that want the engine of a model at the same time get the same one.
@@ -42,7 +39,7 @@ class NonFiniteError(ValueError):
     """The loss became NaN or infinite; the weights are as they were before that step."""
 
 
-class Trainer:
+class Trainer(Predictor):
     """What a model does with data. It relies on the attributes of Model: inputs, outputs, names of
     the outputs, build_for."""
 
@@ -246,7 +243,7 @@ class Trainer:
         epochs = arguments.integer("fit", "epochs", epochs, least=0)
         initial_epoch = arguments.integer("fit", "initial_epoch", initial_epoch, least=0)
         validation_freq = arguments.integer("fit", "validation_freq", validation_freq)
-        verbose = _verbosity("fit", verbose)
+        verbose = verbosity("fit", verbose)
         training = self._batches(
             "fit", x, y, sample_weight, class_weight, batch_size, steps_per_epoch
         )
@@ -418,7 +415,7 @@ class Trainer:
         parts += [f"{key} is {meaning}" for key, meaning in self._compilation.meaning.items()]
         print("; ".join(parts), flush=True)
 
-    # Evaluation and prediction.
+    # Evaluation.
 
     def evaluate(
         self,
@@ -437,7 +434,7 @@ class Trainer:
             The loss; with metrics a list [loss, metrics...]; with return_dict a dict.
         """
         self._compiled_for("evaluate")
-        verbose = _verbosity("evaluate", verbose)
+        verbose = verbosity("evaluate", verbose)
         batches = self._batches("evaluate", x, y, sample_weight, None, batch_size, steps)
         params = {"epochs": 1, "steps": batches.steps, "verbose": verbose, "validation": False}
         every = CallbackList(callbacks, self, params)
@@ -447,63 +444,12 @@ class Trainer:
         except BaseException:
             display.clear()
             raise
+        finally:
+            batches.close()
         display.passed(meter.count)
         logs = meter.logs()
         display.finish(logs)
         return logs if return_dict else _listed(logs)
-
-    def predict(
-        self,
-        x: Any,
-        batch_size: int = 32,
-        verbose: str | int = 0,
-        steps: int | None = None,
-        callbacks: Sequence[Callback] | None = None,
-    ) -> Any:
-        """The outputs for x, in inference mode (no dropout).
-
-        Args:
-            x: arrays as in fit, or an iterable of batches x or (x, ...). Of an ImageDataset, the
-                images in the order of its file_paths, without augmentation.
-
-        Returns:
-            float32 (N, ...); a list or dict of arrays for several outputs. N = 0 gives (0, ...).
-        """
-        batch_size = arguments.integer(
-            "predict", "batch_size", 32 if batch_size is None else batch_size
-        )
-        every = CallbackList(callbacks, self, {"verbose": verbose, "steps": steps})
-        every.call("on_predict_begin", None)
-        if is_arrays(x):
-            outputs = self._predict_arrays(x, batch_size)
-        else:
-            check_iterable("predict", x, "batches")
-            if is_dataset(x):
-                x = matched(self, x, "predict").in_order()
-            parts = []
-            for step, batch in enumerate(pass_over(x)):
-                if steps is not None and step >= steps:
-                    break
-                inputs = batch[0] if isinstance(batch, tuple) else batch
-                parts.append(self._predict_arrays(inputs, batch_size))
-            if not parts:
-                raise ValueError("predict: x: expected at least one batch, got none")
-            outputs = [np.concatenate(columns) for columns in zip(*parts, strict=True)]
-        every.call("on_predict_end", None)
-        return pack(outputs, self.output_structure)
-
-    def _predict_inputs(self, x: Any) -> list[NDArray[Any]]:
-        self.build_for(x, "predict")
-        return input_arrays("predict", self.inputs, x)
-
-    def _predict_arrays(self, x: Any, batch_size: int) -> list[NDArray[np.float32]]:
-        inputs = self._predict_inputs(x)
-        engine, count = self._engine(), len(inputs[0])
-        if count <= batch_size:
-            return engine.predict_batch(inputs)
-        outputs = [np.empty((count, *tensor.sample_shape), np.float32) for tensor in self.outputs]
-        engine.predict(inputs, outputs, batch_size)
-        return outputs
 
     # Single batches.
 
@@ -528,11 +474,6 @@ class Trainer:
         """The loss and metrics of the samples of x, as evaluate returns them."""
         return self._on_batch("test", x, y, sample_weight, None, return_dict)
 
-    def predict_on_batch(self, x: Any) -> Any:
-        """predict of all of x, arrays, as one batch: the shortest way to the outputs."""
-        inputs = self._predict_inputs(x)
-        return pack(self._engine().predict_batch(inputs), self.output_structure)
-
     def _on_batch(
         self, mode: str, x: Any, y: Any, sample_weight: Any, class_weight: Any, return_dict: bool
     ) -> Any:
@@ -553,11 +494,3 @@ class Trainer:
 def _listed(logs: dict[str, Any]) -> Any:
     values = list(logs.values())
     return values[0] if len(values) == 1 else values
-
-
-def _verbosity(owner: str, verbose: Any) -> int:
-    if verbose == "auto":
-        return 1 if is_terminal() else 2
-    if verbose not in (0, 1, 2):
-        raise ValueError(f"{owner}: verbose: expected 'auto', 0, 1 or 2, got {verbose!r}")
-    return int(verbose)
