@@ -1,5 +1,5 @@
 """Registers that nvcc spills, bank conflicts and memory traffic of every CUDA kernel: no worse than
-what tests/simt/kernels.json says, which docs/performance.md has as a table.
+what tests/simt/kernels.json says, which docs/cuda_kernels.md has as a table.
 
 After a change of a kernel for the better, `python tests/simt/kernel_report.py` writes both again.
 """

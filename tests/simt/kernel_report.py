@@ -2,7 +2,7 @@
 
     python tests/simt/kernel_report.py
 
-after a build with nvcc for every architecture writes both (docs/performance.md has the table). It
+after a build with nvcc for every architecture writes both (docs/cuda_kernels.md has the table). It
 needs cuobjdump, which `pip install '.[test]'` brings.
 """
 
@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from simt.library import HERE, build
 
 RECORD = HERE / "kernels.json"
-DOCUMENT = HERE.parent.parent / "docs" / "performance.md"
+DOCUMENT = HERE.parent.parent / "docs" / "cuda_kernels.md"
 BEGIN, END = "<!-- kernels.json as a table -->", "<!-- end of it -->"
 
 
@@ -116,7 +116,7 @@ def costs(numbers: dict[str, int]) -> str:
 
 
 def documented() -> tuple[str, str, str]:
-    """docs/performance.md: what comes before the table, the table, what comes after it."""
+    """docs/cuda_kernels.md: what comes before the table, the table, what comes after it."""
     before, rest = DOCUMENT.read_text().split(BEGIN)
     inside, after = rest.split(END)
     return before, inside.strip("\n"), after
