@@ -379,6 +379,37 @@ def test_a_total_that_is_not_finite_stops_before_the_update(where, value, named,
         np.testing.assert_array_equal(old, new)
 
 
+@pytest.mark.parametrize("why", ["workspace", "optimizer"])
+def test_memory_is_not_placed_anew_under_a_bad_step(why):
+    """A step that needs other memory comes while a bad one is under way."""
+    net = Net()
+    net.output(net.dense(net.input(512), 4))
+    loss = SPARSE | {"from_logits": True}
+    state = net.state({"kind": "adam"})
+    # On a GPU the sum of 512 terms is cut into parts where the rows are few: a workspace that grows
+    # from 2 rows to 4, and that the largest batch does not have.
+    plan = _core.Plan(net.graph, state, "train", 33000, [loss])
+    before = snapshot(state, len(net.parameters))
+    (x,) = net.data(2)
+    x[1, 7] = np.nan
+    bad = plan.start([x], [np.arange(2)], learning_rate=0.1)
+    if why == "optimizer":
+        state.set_optimizer({"kind": "adam"})
+    void = plan.start(net.data(4), [np.arange(4)], learning_rate=0.1)
+    assert len(plan.finish(void)) == 0
+    assert np.isnan(plan.finish(bad)[0])
+    assert plan.first_non_finite() == "input 'input0'"
+    assert state.batches == 0
+    for old, new in zip(before, snapshot(state, len(net.parameters)), strict=True):
+        np.testing.assert_array_equal(old, new)
+    other = net.state({"kind": "adam"})
+    expected = _core.Plan(net.graph, other, "train", 4, [loss])
+    results = [p.run(net.data(4), [np.arange(4)], learning_rate=0.1) for p in (plan, expected)]
+    assert_exact(*results)
+    for i in range(len(net.parameters)):
+        assert_exact(state.get(i), other.get(i))
+
+
 def test_finite_batches_have_nothing_to_name(graph):
     net, losses = graph
     plan = _core.Plan(net.graph, net.state(), "train", 4, losses)

@@ -81,10 +81,10 @@ struct Plan::Implementation {
   std::vector<double> seconds;  // by step, while timed
 
   void make();
-  void refresh();
-  bool measure_workspace(std::int64_t n);
+  bool refresh();
+  std::vector<std::int64_t> workspace_for(std::int64_t n) const;
   void place_memory();
-  Bound& bind(std::int64_t n);
+  Bound* bind(std::int64_t n);
   void take(std::int64_t n, const Batch& batch, const BatchRows& rows);
   void run_steps(Bound& steps, std::size_t first, std::size_t end, const Dataset* data = nullptr);
   void take_and_run(const Bound& steps, std::size_t first, std::size_t end, const Dataset* data);
@@ -92,14 +92,15 @@ struct Plan::Implementation {
   void check_rate(double learning_rate) const;
   void check_dataset(const Dataset& data, std::int64_t first, std::int64_t n);
   void write_numbers(double learning_rate, std::int64_t first);
-  void start(const Batch& batch, double learning_rate);
-  void start(const Dataset& data, std::int64_t first, std::int64_t n, double learning_rate);
+  bool start(const Batch& batch, double learning_rate);
+  bool start(const Dataset& data, std::int64_t first, std::int64_t n, double learning_rate);
   void run_batch(Bound& steps, const Dataset* data);
   Halt halt_flag() const;
   std::size_t result_bytes() const;
   std::vector<double> finish_oldest();
   std::vector<double> finish(std::int64_t step);
-  void finish_until(std::int64_t step);
+  bool finish_until(std::int64_t step);
+  bool is_undone(const std::vector<double>& results) const;
   void undo(const Started& step);
   bool is_finite(BufferId id);
   std::string first_non_finite();

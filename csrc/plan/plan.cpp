@@ -24,7 +24,6 @@ Plan::Implementation::Implementation(const Graph& graph, State& state, const Pla
 }
 
 void Plan::Implementation::make() {
-  finish_until(last.number);
   state_version = kNotReady;
   last = {-1, 0, last.number};
   program = compile(graph, state, options);
@@ -37,28 +36,30 @@ void Plan::Implementation::make() {
   answers = device.readback();
   workspace.assign(program.steps.size(), 0);
   seconds.assign(program.steps.size(), 0.0);
-  measure_workspace(options.batch);
+  workspace = workspace_for(options.batch);
   place_memory();
 }
 
-// Makes everything anew when the threads, the instruction set or the optimizer have changed.
-void Plan::Implementation::refresh() {
-  if (context != &device.context() || kernels != &device.kernels(options.precision) ||
-      state_version != state.version())
-    make();
+// Makes everything anew when the threads, the instruction set or the optimizer have changed. False,
+// and nothing is made, when one of the steps under way turns out to have been undone: its batch
+// stays in memory.
+bool Plan::Implementation::refresh() {
+  if (context == &device.context() && kernels == &device.kernels(options.precision) &&
+      state_version == state.version())
+    return true;
+  if (!finish_until(last.number)) return false;
+  make();
+  return true;
 }
 
-bool Plan::Implementation::measure_workspace(std::int64_t n) {
-  bool grown = false;
-  for (std::size_t s = 0; s < program.steps.size(); ++s) {
-    if (!program.steps[s].workspace) continue;
-    auto bytes =
-        static_cast<std::int64_t>(program.steps[s].workspace(*kernels, n, context->threads()));
-    if (bytes <= workspace[s]) continue;
-    workspace[s] = bytes;
-    grown = true;
-  }
-  return grown;
+// By step: what n rows need, and at least what there is.
+std::vector<std::int64_t> Plan::Implementation::workspace_for(std::int64_t n) const {
+  std::vector<std::int64_t> needed = workspace;
+  for (std::size_t s = 0; s < program.steps.size(); ++s)
+    if (program.steps[s].workspace)
+      needed[s] = std::max(needed[s], static_cast<std::int64_t>(program.steps[s].workspace(
+                                          *kernels, n, context->threads())));
+  return needed;
 }
 
 void Plan::Implementation::place_memory() {
@@ -95,10 +96,16 @@ void Plan::Implementation::place_memory() {
   state_version = state.version();
 }
 
-Bound& Plan::Implementation::bind(std::int64_t n) {
+// Null as refresh() is false.
+Bound* Plan::Implementation::bind(std::int64_t n) {
   for (Bound& b : bound)
-    if (b.n == n) return b;
-  if (measure_workspace(n)) place_memory();  // a kernel may cut fewer rows into more parts
+    if (b.n == n) return &b;
+  std::vector<std::int64_t> needed = workspace_for(n);
+  if (needed != workspace) {  // a kernel may cut fewer rows into more parts
+    if (!finish_until(last.number)) return nullptr;
+    workspace = std::move(needed);
+    place_memory();
+  }
   Bound fresh{n, {}, {}};
   auto* flag = options.mode == Mode::train ? reinterpret_cast<std::int32_t*>(halt.data()) : nullptr;
   for (std::size_t s = 0; s < program.steps.size(); ++s) {
@@ -110,11 +117,11 @@ Bound& Plan::Implementation::bind(std::int64_t n) {
   }
   if (bound.size() < kMostBound) {
     bound.push_back(std::move(fresh));
-    return bound.back();
+    return &bound.back();
   }
   Bound& place = bound[next_to_evict++ % kMostBound];
   place = std::move(fresh);
-  return place;
+  return &place;
 }
 
 Plan::Plan(const Graph& graph, State& state, const PlanOptions& options)
@@ -123,13 +130,13 @@ Plan::Plan(const Graph& graph, State& state, const PlanOptions& options)
 Plan::~Plan() = default;
 
 std::int64_t Plan::start(const Batch& batch, double learning_rate) {
-  implementation_->start(batch, learning_rate);
+  if (!implementation_->start(batch, learning_rate)) ++implementation_->last.number;
   return implementation_->last.number;
 }
 
 std::int64_t Plan::start(const Dataset& data, std::int64_t first, std::int64_t n,
                          double learning_rate) {
-  implementation_->start(data, first, n, learning_rate);
+  if (!implementation_->start(data, first, n, learning_rate)) ++implementation_->last.number;
   return implementation_->last.number;
 }
 

@@ -126,30 +126,35 @@ Halt Plan::Implementation::halt_flag() const {
   return options.mode == Mode::train ? reinterpret_cast<Halt>(halt.data()) : nullptr;
 }
 
-// All that can be refused is refused before the first kernel runs.
-void Plan::Implementation::start(const Batch& batch, double learning_rate) {
+// All that can be refused is refused before the first kernel runs. False when the step is void: one
+// before it was undone.
+bool Plan::Implementation::start(const Batch& batch, double learning_rate) {
   check_rate(learning_rate);
-  refresh();
+  if (!refresh()) return false;
   check_batch(graph, program, options.batch, batch);
   for (std::size_t i = 0; i < program.targets.size(); ++i)
     if (program.targets[i].integer_labels) check_labels(i, program.targets[i], batch);
-  Bound& steps = bind(batch.n);
+  Bound* steps = bind(batch.n);
+  if (!steps) return false;
   write_numbers(learning_rate, 0);
   if (upload)
     take(batch.n, sent(batch, *upload), {nullptr, nullptr, halt_flag()});
   else
     take(batch.n, batch, {batch.indices, nullptr, halt_flag()});
-  run_batch(steps, nullptr);
+  run_batch(*steps, nullptr);
+  return true;
 }
 
-void Plan::Implementation::start(const Dataset& data, std::int64_t first, std::int64_t n,
+bool Plan::Implementation::start(const Dataset& data, std::int64_t first, std::int64_t n,
                                  double learning_rate) {
   check_rate(learning_rate);
-  refresh();
+  if (!refresh()) return false;
   check_dataset(data, first, n);
-  Bound& steps = bind(n);
+  Bound* steps = bind(n);
+  if (!steps) return false;
   write_numbers(learning_rate, first);
-  run_batch(steps, &data);
+  run_batch(*steps, &data);
+  return true;
 }
 
 void Plan::Implementation::run_batch(Bound& steps, const Dataset* data) {
@@ -183,16 +188,23 @@ std::vector<double> Plan::Implementation::finish_oldest() {
   for (std::size_t i = 0; i < program.metric_rows.size(); ++i)
     results[metrics + i] /=
         static_cast<double>(step.n) * static_cast<double>(program.metric_rows[i]);
-  if (options.mode == Mode::train && !std::isfinite(results[0])) undo(step);
+  if (is_undone(results)) undo(step);
   return results;
 }
 
-// Those up to `step`. The results are kept until somebody asks for them.
-void Plan::Implementation::finish_until(std::int64_t step) {
+bool Plan::Implementation::is_undone(const std::vector<double>& results) const {
+  return options.mode == Mode::train && !std::isfinite(results[0]);
+}
+
+// Those up to `step`. The results are kept until somebody asks for them. False when one was undone.
+bool Plan::Implementation::finish_until(std::int64_t step) {
+  bool kept = true;
   while (!started.empty() && started.front().number <= step) {
     const std::int64_t number = started.front().number;
     finished.push_back({number, finish_oldest()});
+    kept = kept && !is_undone(finished.back().results);
   }
+  return kept;
 }
 
 std::vector<double> Plan::Implementation::finish(std::int64_t step) {
@@ -240,7 +252,7 @@ std::string Plan::Implementation::first_non_finite() {
       return concat("targets of output '", target.output, "'");
     if (!is_finite(target.scale)) return concat("sample weights of output '", target.output, "'");
   }
-  const Bound& steps = bind(last.n);
+  const Bound& steps = *bind(last.n);  // nothing is under way
   for (std::size_t s = 0; s < program.forward_steps; ++s) {
     const Step& step = program.steps[s];
     for (BufferId id : step.reads) {
