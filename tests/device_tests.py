@@ -29,6 +29,7 @@ FILES = (
     "conv2d_pool",
     "cuda_arrays",
     "cuda_libraries",
+    "current_device",
     "dense",
     "dropout",
     "elementwise_loss",
@@ -70,11 +71,14 @@ FILES = (
 )
 
 # Those of what the CPU has no counterpart of.
-NOT_ON_CPU = ("cuda_arrays", "cuda_libraries", "launch_errors", "sm90", "sm90_choice")
+NOT_ON_CPU = (
+    *("cuda_arrays", "cuda_libraries", "current_device", "launch_errors", "sm90", "sm90_choice"),
+)
 # Those that need the emulator's streams or counts, or libraries that need a GPU.
 ONLY_ON = {
     "cuda_arrays": "simt",
     "cuda_libraries": "cuda",
+    "current_device": "simt",
     "launch_errors": "simt",
     "sm90_choice": "simt",
 }

@@ -12,7 +12,10 @@ class Graph final : public Recording {
  public:
   Graph(cudaStream_t stream, cudaGraphExec_t instance) : stream_(stream), instance_(instance) {}
   ~Graph() override { cudaGraphExecDestroy(instance_); }
-  void replay() override { check(cudaGraphLaunch(instance_, stream_), "replay of a step"); }
+  void replay() override {
+    const OnGpu here;
+    check(cudaGraphLaunch(instance_, stream_), "replay of a step");
+  }
 
  private:
   cudaStream_t stream_;
@@ -71,6 +74,7 @@ std::unique_ptr<Recording> capture(cudaStream_t stream, const std::string& name,
                                    const std::function<void()>& calls) {
   const char* wanted = std::getenv("CONVLET_CAPTURE");
   if (wanted && std::string(wanted) == "0") return nullptr;
+  const OnGpu here;
   Capture capture;
   calls();
   // What is missing from the graph, the graph would run without.

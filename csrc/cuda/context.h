@@ -1,4 +1,4 @@
-// CudaContext: the stream that kernels are launched into.
+// CudaContext: the stream that kernels are launched into. OnGpu: the GPU that they run on.
 #pragma once
 #include "core/context.h"
 #include "cuda/gpu.cuh"
@@ -7,6 +7,29 @@ namespace convlet::cuda {
 
 // Error that says what could not be done, unless all is well.
 void check(cudaError_t error, const char* what);
+
+// The GPU that this backend uses: the first that CUDA shows (CUDA_VISIBLE_DEVICES chooses it).
+constexpr int kDevice = 0;
+
+// While it lives, that GPU is the calling thread's, which may have chosen another one and gets it
+// back. Needed wherever CUDA goes by the thread's choice: to launch, clear or replay, to make
+// memory, streams, events and graphs, and to ask for free memory. What copies, waits, records an
+// event or frees goes by its arguments. What fails here is found by the next check of
+// cudaGetLastError.
+class OnGpu {
+ public:
+  OnGpu() {
+    if (cudaGetDevice(&before_) == cudaSuccess && before_ != kDevice) cudaSetDevice(kDevice);
+  }
+  ~OnGpu() {
+    if (before_ != kDevice) cudaSetDevice(before_);
+  }
+  OnGpu(const OnGpu&) = delete;
+  OnGpu& operator=(const OnGpu&) = delete;
+
+ private:
+  int before_ = kDevice;
+};
 
 class CudaContext final : public Context {
  public:

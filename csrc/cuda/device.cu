@@ -79,12 +79,14 @@ class CudaDevice final : public Device {
   }
 
   std::size_t free_memory() const override {
+    const OnGpu here;
     std::size_t free = 0, total = 0;
     check(cudaMemGetInfo(&free, &total), "free memory");
     return free;
   }
 
   void* allocate(std::size_t bytes) override {
+    const OnGpu here;
     void* memory = nullptr;
     if (cudaMalloc(&memory, bytes) == cudaSuccess) return memory;
     cudaGetLastError();
@@ -95,6 +97,7 @@ class CudaDevice final : public Device {
   }
 
   void* allocate_visible(std::size_t bytes) override {
+    const OnGpu here;
     void* memory = nullptr;
     check(cudaMallocManaged(&memory, std::max<std::size_t>(bytes, 1), cudaMemAttachGlobal),
           "memory that the host sees");
@@ -121,6 +124,7 @@ class CudaDevice final : public Device {
   }
 
   void clear(void* memory, std::size_t bytes) override {
+    const OnGpu here;
     if (bytes) check(cudaMemsetAsync(memory, 0, bytes, context_.stream()), "clear");
   }
 
@@ -164,7 +168,7 @@ CudaDevice* open_device(std::string& reason) {
                     ", sm_80 or newer is needed");
     return nullptr;
   }
-  if (error == cudaSuccess) error = cudaSetDevice(kDevice);
+  const OnGpu here;
   if (error == cudaSuccess) error = cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
   if (error != cudaSuccess) {
     reason = cudaGetErrorString(error);

@@ -60,12 +60,7 @@ class Mark {
 class CudaStream final : public Stream {
  public:
   CudaStream(cudaStream_t stream, int multiprocessors) : context_(stream, multiprocessors) {
-    check(cudaGetDevice(&device_before_), "the current device");
-    if (device_before_ != kDevice) check(cudaSetDevice(kDevice), "the first device");
     pool();  // it could not be made while a stream is captured
-  }
-  ~CudaStream() override {
-    if (device_before_ != kDevice) cudaSetDevice(device_before_);
   }
 
   Context& context() override { return context_; }
@@ -126,8 +121,8 @@ class CudaStream final : public Stream {
       value_error(kTableName, ": this cannot be part of a captured graph, as ", why);
   }
 
+  const OnGpu here_;
   CudaContext context_;
-  int device_before_ = kDevice;
 };
 
 }  // namespace

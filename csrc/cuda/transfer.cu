@@ -22,6 +22,7 @@ class Pinned {
     cudaFreeHost(data_);
     data_ = nullptr;
     bytes_ = 0;
+    const OnGpu here;
     check(cudaHostAlloc(&data_, bytes, cudaHostAllocDefault), "pinned memory");
     bytes_ = bytes;
   }
@@ -33,7 +34,10 @@ class Pinned {
 
 class Event {
  public:
-  Event() { check(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "event"); }
+  Event() {
+    const OnGpu here;
+    check(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "event");
+  }
   Event(const Event&) = delete;
   Event& operator=(const Event&) = delete;
   ~Event() { cudaEventDestroy(event_); }
@@ -87,6 +91,7 @@ class PinnedReadback final : public Readback {
 class PinnedUpload final : public Upload {
  public:
   explicit PinnedUpload(CudaContext& context) : context_(context) {
+    const OnGpu here;
     check(cudaStreamCreateWithFlags(&copies_, cudaStreamNonBlocking), "stream");
   }
   ~PinnedUpload() override {
@@ -129,6 +134,7 @@ class PinnedUpload final : public Upload {
     cudaFree(slot.device);  // waits for the kernels that read it
     slot.device = nullptr;
     slot.capacity = 0;
+    const OnGpu here;
     check(cudaMalloc(&slot.device, bytes), "memory for a batch");
     slot.host.reserve(bytes);
     slot.capacity = bytes;

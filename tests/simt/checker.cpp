@@ -193,6 +193,10 @@ void check(const void* p, std::size_t bytes, Access kind, const void* place) {
                   region ? ("past the end of " + region->name).c_str() : "in no allocation"));
     abandon();
   }
+  if (!shared && region->device != launch_device) {
+    report("address", place, format("%s of another GPU's memory", name_of(kind)));
+    abandon();
+  }
   const auto offset = static_cast<std::size_t>(first - region->begin);
   std::uint8_t* written = region->shadow->written.get() + offset;
   if (kind == Access::write) {

@@ -27,6 +27,11 @@ extern std::recursive_mutex mutex;
 
 std::uint64_t random_bits();
 
+// There are two GPUs, which do not see each other's memory. The calling thread's, as CUDA has it,
+// and that of the launch that runs.
+extern thread_local int current_device;
+extern int launch_device;
+
 // ---------------------------------------------------------------- report.cpp
 
 // One finding; the same kind at the same place is counted but written once.
@@ -96,6 +101,7 @@ struct Region {
   Shadow* shadow;
   const void* key;       // of a static shared array
   bool visible = false;  // the host may write it: a word that is not kFresh has been written
+  int device = 0;
 };
 Region* find_allocation(const void* p);
 bool in_device_range(const void* p);

@@ -106,6 +106,14 @@ class Emulator:
         self.library.simt_stream.restype = ctypes.c_void_p
         return Stream(self, self.library.simt_stream() if number is None else number)
 
+    def device(self) -> int:
+        """The calling thread's GPU, of two."""
+        return self.library.simt_device()
+
+    def set_device(self, device: int) -> None:
+        """Chooses it, as `torch.cuda.set_device` does."""
+        self.library.simt_set_device(device)
+
     def allocations(self) -> int:
         """How many blocks of the device's memory are in use."""
         self.library.simt_allocations.restype = ctypes.c_size_t

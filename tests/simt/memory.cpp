@@ -13,6 +13,8 @@
 
 namespace simt {
 
+thread_local int current_device = 0;
+
 void make_fresh(char* memory, std::size_t bytes) {
   for (; bytes >= sizeof kFresh; memory += sizeof kFresh, bytes -= sizeof kFresh)
     std::memcpy(memory, &kFresh, sizeof kFresh);
@@ -227,7 +229,9 @@ cudaError_t cudaMalloc(void** memory, std::size_t bytes) {
   make_fresh(begin, pages);
   char* first = begin + pages - used;
   allocations[first] = {
-      {first, first + bytes, "global memory", new_shadow(bytes), nullptr}, begin, pages};
+      {first, first + bytes, "global memory", new_shadow(bytes), nullptr, false, current_device},
+      begin,
+      pages};
   *memory = first;
   return cudaSuccess;
 }
@@ -264,16 +268,18 @@ cudaError_t cudaFree(void* memory) {
 cudaError_t cudaMallocAsync(void** memory, std::size_t bytes, cudaStream_t) {
   return cudaMalloc(memory, bytes);
 }
-cudaError_t cudaMemPoolCreate(cudaMemPool_t* pool, const cudaMemPoolProps*) {
+cudaError_t cudaMemPoolCreate(cudaMemPool_t* pool, const cudaMemPoolProps* properties) {
   *pool = nullptr;
-  return cudaSuccess;
+  return properties->location.id == 0 ? cudaSuccess : note(cudaErrorInvalidDevice);
 }
 cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t, cudaMemPoolAttr, void*) {
   return cudaSuccess;
 }
 cudaError_t cudaMallocFromPoolAsync(void** memory, std::size_t bytes, cudaMemPool_t,
                                     cudaStream_t stream) {
-  return cudaMallocAsync(memory, bytes, stream);
+  const cudaError_t error = cudaMallocAsync(memory, bytes, stream);
+  if (error == cudaSuccess) find_allocation(*memory)->device = 0;  // as the pool is
+  return error;
 }
 cudaError_t cudaHostAlloc(void** memory, std::size_t bytes, unsigned) {
   Lock lock(mutex);
@@ -285,8 +291,10 @@ cudaError_t cudaHostAlloc(void** memory, std::size_t bytes, unsigned) {
   return cudaSuccess;
 }
 cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void* p) {
+  Lock lock(mutex);
+  const Region* region = find_allocation(p);
   attributes->type = in_device_range(p) ? cudaMemoryTypeDevice : cudaMemoryTypeUnregistered;
-  attributes->device = 0;
+  attributes->device = region ? region->device : 0;
   return cudaSuccess;
 }
 cudaError_t cudaFreeHost(void* memory) {
@@ -298,14 +306,16 @@ cudaError_t cudaFreeHost(void* memory) {
   return cudaSuccess;
 }
 cudaError_t cudaGetDeviceCount(int* count) {
-  *count = 1;
+  *count = 2;
   return cudaSuccess;
 }
-cudaError_t cudaSetDevice(int) {
+cudaError_t cudaSetDevice(int device) {
+  if (device < 0 || device > 1) return note(cudaErrorInvalidDevice);
+  current_device = device;
   return cudaSuccess;
 }
 cudaError_t cudaGetDevice(int* device) {
-  *device = 0;
+  *device = current_device;
   return cudaSuccess;
 }
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
@@ -329,7 +339,17 @@ cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total) {
   return cudaSuccess;
 }
 
-extern "C" __attribute__((visibility("default"))) std::size_t simt_allocations() {
+extern "C" {
+#define SIMT_EXPORT __attribute__((visibility("default")))
+
+SIMT_EXPORT std::size_t simt_allocations() {
   Lock lock(mutex);
   return allocations.size();
+}
+SIMT_EXPORT void simt_set_device(int device) {
+  cudaSetDevice(device);
+}
+SIMT_EXPORT int simt_device() {
+  return current_device;
+}
 }

@@ -21,6 +21,7 @@ struct SimtGraph {
 struct SimtStream {
   SimtGraph* capture = nullptr;
   bool lazy = false, own = false;  // whether it waits; whether the backend has made it
+  int device = current_device;
   std::deque<Work> waiting;
   std::uint64_t done = 0;   // how much has run
   std::uint64_t waits = 0;  // how often the host has waited for it
@@ -28,12 +29,13 @@ struct SimtStream {
 struct SimtEvent {
   SimtStream* stream = nullptr;
   std::uint64_t position = 0;  // it has happened when so much of the stream has run
+  int device = current_device;
 };
 
 namespace {
 
-std::map<const void*, std::size_t> shared_limits;
-int launches_to_refusal = 0;  // 0: none is refused
+std::map<std::pair<int, const void*>, std::size_t> shared_limits;  // by device and kernel
+int launches_to_refusal = 0;                                       // 0: none is refused
 std::set<SimtStream*> streams;
 void (*during_capture)() = nullptr;
 
@@ -43,6 +45,11 @@ bool is_made(cudaStream_t stream) {
 }
 bool is_captured(cudaStream_t stream) {
   return is_made(stream) && stream->capture;
+}
+
+// Kernels, and what is like them, need the stream's device to be the thread's.
+bool is_elsewhere(cudaStream_t stream) {
+  return is_made(stream) && stream->device != current_device;
 }
 
 cudaError_t run_until(SimtStream* stream, std::uint64_t position) {
@@ -80,6 +87,8 @@ cudaError_t put(cudaStream_t stream, const std::string& name, Work work) {
 
 namespace simt {
 
+int launch_device = 0;
+
 cudaError_t run_launch(const cudaLaunchConfig_t& config, std::size_t shared_limit,
                        const Call& call);
 
@@ -91,7 +100,7 @@ cudaError_t set_shared_limit(const void* kernel, int bytes) {
   Lock lock(mutex);
   if (bytes < 0 || static_cast<std::size_t>(bytes) > kSharedLimit)
     return note(cudaErrorInvalidValue);
-  shared_limits[kernel] = static_cast<std::size_t>(bytes);
+  shared_limits[{current_device, kernel}] = static_cast<std::size_t>(bytes);
   return cudaSuccess;
 }
 
@@ -100,11 +109,15 @@ cudaError_t launch(const cudaLaunchConfig_t& config, const Call& call) {
   Lock lock(mutex);
   if (launches_to_refusal > 0 && --launches_to_refusal == 0)
     return note(cudaErrorInvalidConfiguration);
-  auto found = shared_limits.find(call.kernel);
+  if (is_elsewhere(config.stream)) return note(cudaErrorInvalidResourceHandle);
+  const int device = current_device;
+  auto found = shared_limits.find({device, call.kernel});
   const std::size_t limit = found == shared_limits.end() ? std::size_t{48} << 10 : found->second;
   const bool captured = is_captured(config.stream);
-  return put(config.stream, captured ? function_name(call.kernel) : "",
-             [=] { return run_launch(config, limit, call); });
+  return put(config.stream, captured ? function_name(call.kernel) : "", [=] {
+    launch_device = device;
+    return run_launch(config, limit, call);
+  });
 }
 
 }  // namespace simt
@@ -126,6 +139,7 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaM
   return run_until(stream, UINT64_MAX);
 }
 cudaError_t cudaMemsetAsync(void* memory, int value, std::size_t bytes, cudaStream_t stream) {
+  if (is_elsewhere(stream)) return note(cudaErrorInvalidResourceHandle);
   return put(stream, "memset", [=] { return fill(memory, value, bytes); });
 }
 
@@ -162,7 +176,10 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
 }
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   Lock lock(mutex);
-  *event = is_made(stream) ? SimtEvent{stream, stream->done + stream->waiting.size()} : SimtEvent{};
+  const int device = is_made(stream) ? stream->device : current_device;
+  if (device != event->device) return note(cudaErrorInvalidResourceHandle);
+  *event = is_made(stream) ? SimtEvent{stream, stream->done + stream->waiting.size(), device}
+                           : SimtEvent{nullptr, 0, device};
   return cudaSuccess;
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
@@ -205,6 +222,7 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t* instance, cudaGraph_t graph, u
   return cudaSuccess;
 }
 cudaError_t cudaGraphLaunch(cudaGraphExec_t instance, cudaStream_t stream) {
+  if (is_elsewhere(stream)) return note(cudaErrorInvalidResourceHandle);
   return put(stream, "graph", [graph = *instance] {
     for (const auto& [name, work] : graph.nodes)
       if (cudaError_t error = work()) return error;
