@@ -185,15 +185,21 @@ def fits_case(case, setting):
     return bool(case["flops"]) or precision_of(setting) == "float32"
 
 
-def measure_cases(options):
-    """(case, entries, (versions, missing)) of each case of train, infer or ops."""
-    peers = ["convlet", *["convlet:winograd"] * options.winograd, *options.peers]
+def probe(options, peers, kind):
+    """contest.probe; prints what it found, and which peers are missing."""
     settings, versions, missing = contest.probe(
-        options.python, peers, options.what, options.device, options.precision
+        options.python, peers, kind, options.device, options.precision
     )
     print("; ".join(f"{k} {v}" for found in versions.values() for k, v in found.items()))
     for peer, reason in missing.items():
         print(f"missing: {peer} ({reason})")
+    return settings, versions, missing
+
+
+def measure_cases(options):
+    """(case, entries, (versions, missing)) of each case of train, infer or ops."""
+    peers = ["convlet", *["convlet:winograd"] * options.winograd, *options.peers]
+    settings, versions, missing = probe(options, peers, options.what)
     workers = contest.Workers(options.python, options.what, settings)
     try:
         for case in cases(options):
@@ -209,10 +215,10 @@ def measure_cases(options):
 
 def measure_epoch(options):
     """The same of one epoch from the start of the process."""
-    names = ["convlet", *options.peers]
+    _, versions, missing = probe(options, ["convlet", *options.peers], "train")
     for batch in batches(options):
         entries, facts = start.epoch(
-            options.python, names, options.images, batch, options.rounds, progress
+            options.python, list(versions), options.images, batch, options.rounds, progress
         )
         progress("")
         print("\n".join(start.lines_of(facts)))
@@ -224,7 +230,7 @@ def measure_epoch(options):
             "images": options.images,
             "facts": {n: {"import_s": f[0], "installed_mb": f[1]} for n, f in facts.items()},
         }
-        yield case, entries, ({}, {e.peer: e.error for e in entries if e.error})
+        yield case, entries, (versions, missing)
 
 
 if __name__ == "__main__":

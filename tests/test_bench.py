@@ -192,6 +192,12 @@ def test_a_peer_that_is_not_installed_is_named(tmp_path):
     ran = bench("infer", *arguments, PYTHONPATH=path)
     assert ran.returncode == 0, ran.stderr
     assert "missing: ncnn (ModuleNotFoundError: as if it were not there)" in ran.stdout
+    (tmp_path / "keras.py").write_text("raise ModuleNotFoundError('nor this')\n")
+    arguments = ("--images", "64", "--rounds", "1", "--peers", "keras")
+    ran = bench("epoch", *arguments, PYTHONPATH=path)
+    assert ran.returncode == 0, ran.stderr
+    assert "missing: keras (ModuleNotFoundError: nor this)" in ran.stdout
+    assert "process start to the end of one epoch over 64 images" in ran.stdout
     wrong = bench("train", "--peers", "caffe")
     assert wrong.returncode == 2
     assert "expected some of torch, keras" in wrong.stderr

@@ -1,20 +1,23 @@
-"""TensorFlow with Keras layers: a step or a call under tf.function, under XLA, and Keras' own step;
-bfloat16 by Keras' policy mixed_bfloat16.
+"""TensorFlow with Keras layers: a step or a call under tf.function, under XLA, and a step by Keras'
+`fit` and train_on_batch; bfloat16 by Keras' policy mixed_bfloat16.
 
 Keras' `fit` as people write it is in `bench epoch`.
 """
 
 from __future__ import annotations
 
+import time
+
 import keras
 import tensorflow as tf
-from bench.peers import KEEP, precision_of
+from bench.peers import BATCHES_OF_EPOCH, KEEP, precision_of
 
 SETTINGS = {
     "train": {
         "function": {},
         "function keep": KEEP,
         "xla keep": KEEP,
+        "fit keep": KEEP,
         "train_on_batch keep": KEEP,
         "function bfloat16 keep": KEEP,
     },
@@ -87,9 +90,11 @@ def train(setting, network, weights, images, labels):
         optimizer = keras.optimizers.Adam(network.learning_rate, epsilon=1e-7)
     else:
         optimizer = keras.optimizers.SGD(network.learning_rate, momentum=0.9)
-    if setting.startswith("train_on_batch"):
+    if setting.startswith(("fit", "train_on_batch")):
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         model.compile(optimizer, loss)
+        if setting.startswith("fit"):
+            return _fit(model, images, labels)
         return lambda: float(model.train_on_batch(images, labels))
     optimizer.build(model.trainable_variables)
     x, y = tf.constant(images), tf.constant(labels)
@@ -106,6 +111,32 @@ def train(setting, network, weights, images, labels):
         return loss
 
     return lambda: float(update(x, y))
+
+
+def _fit(model, images, labels):
+    """A step by `fit`, from a tf.data.Dataset; its times are those of steps within an epoch."""
+    data = tf.data.Dataset.from_tensors((images, labels))
+    epoch = data.repeat(BATCHES_OF_EPOCH)
+
+    def step():
+        return model.fit(data, verbose=0).history["loss"][0]
+
+    def epochs(seconds, least):
+        ends = []
+        until = time.perf_counter() + seconds
+
+        def end(*_):
+            ends.append(time.perf_counter())
+            model.stop_training = len(ends) > least and ends[-1] > until
+
+        watch = keras.callbacks.LambdaCallback(on_epoch_end=end)
+        model.fit(epoch, epochs=10**6, verbose=0, callbacks=[watch])
+        # The first epoch has the start of `fit` in it.
+        pairs = zip(ends, ends[1:], strict=False)
+        return [1e3 * (after - before) / BATCHES_OF_EPOCH for before, after in pairs]
+
+    step.times = epochs
+    return step
 
 
 def infer(setting, network, weights, images):

@@ -104,7 +104,8 @@ def infer(setting, network, weights, images):
         (Path(folder) / "net.bin").write_bytes(b"".join(writer.data))
         assert net.load_param(f"{folder}/net.param") == 0
         assert net.load_model(f"{folder}/net.bin") == 0
-    mats = [ncnn.Mat(np.ascontiguousarray(i.transpose(2, 0, 1))).clone() for i in images]
+    channels_first = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+    mats = [ncnn.Mat(image).clone() for image in channels_first]  # a Mat does not keep its array
 
     def run():
         rows = []
