@@ -3,9 +3,9 @@
 # builds for this GPU, runs the tests on it, the sanitizers, the fragments of the tensor cores, the self-test, and
 # the benchmark against torch. Each stage has a time limit and loses nothing but itself.
 #   bench/gpu.sh OUT [STAGE...]     all stages, or some, with what was built before (BUILD, ./build-gpu)
-#     stages: build doctor fragments tests sanitizers sm90 ops train infer
+#     stages: build doctor fragments tests sanitizers sm90 ops train infer compiled
 # needs nvcc, compute-sanitizer, and Python with torch, numpy, pybind11, cmake, ninja, pytest, hypothesis, Pillow
-# and safetensors. OUT gets log.txt, summary.txt, record.json, fragments.npz and the benchmark's *.json: 8 files.
+# and safetensors. OUT gets log.txt, record.json, fragments.npz and the benchmark's *.json: 8 files.
 set -uo pipefail
 out=$(realpath -m "${1:?the folder to write to}")
 shift
@@ -14,12 +14,12 @@ mkdir -p "$out"
 python=${PYTHON:-python3}
 build=${BUILD:-$PWD/build-gpu}
 device=${DEVICE:-cuda} # simt tries the script without a GPU
-stages=" ${*:-build doctor fragments tests sanitizers sm90 ops train infer} "
+stages=" ${*:-build doctor fragments tests sanitizers sm90 ops train infer compiled} "
 deadline=${SECONDS_IN_ALL:-570}
-log=$out/log.txt summary=$out/summary.txt
+log=$out/log.txt
 pieces=$(mktemp -d) capability=unknown
 trap 'write_record; rm -rf "$pieces"' EXIT
-touch "$log" "$summary"
+touch "$log"
 # cmake and ninja may have come with pip, nvcc and compute-sanitizer lie beside each other.
 PATH=$("$python" -c 'import sysconfig; print(sysconfig.get_path("scripts"))'):$PATH
 PATH=$PATH${CUDA_HOME:+:$CUDA_HOME/bin}:/usr/local/cuda/bin
@@ -40,13 +40,13 @@ limited() {
   timeout -k 5 "$limit" "$@" >"$piece" 2>&1
 }
 
-# finish NAME CODE START: its pieces to the log, its end and time to the summary.
+# finish NAME CODE START: its pieces to the log, with how and when it ended.
 finish() {
   local piece
   for piece in "$pieces/$1" "$pieces/$1"-*; do
     [[ -f $piece ]] && { echo "==== ${piece##*/}"; tail -c 1000000 "$piece"; } >>"$log"
   done
-  echo "$1: exit code $2 after $((SECONDS - $3)) s: $(tail -n 1 "$pieces/$1" | cut -c 1-300)" | tee -a "$summary"
+  echo "$1: exit code $2 after $((SECONDS - $3)) s: $(tail -n 1 "$pieces/$1" | cut -c 1-300)" | tee -a "$log"
   return "$2"
 }
 
@@ -101,7 +101,7 @@ from pathlib import Path
 folder, architecture = Path(sys.argv[1]), sys.argv[2]
 parts = {
     m[1]: int(m[2])
-    for m in re.finditer(r"^(\w+): exit code (\d+)", (folder / "summary.txt").read_text(), re.M)
+    for m in re.finditer(r"^(\w+): exit code (\d+)", (folder / "log.txt").read_text(errors="replace"), re.M)
 }
 needed = ("build", "doctor", "tests", "memcheck", "racecheck", "initcheck")
 record = {
@@ -111,7 +111,7 @@ record = {
 }
 (folder / "record.json").write_text(json.dumps(record, indent=1))
 P
-  echo "all of it is in $out; record.json goes to bench/results/gpu" | tee -a "$summary"
+  echo "all of it is in $out; record.json goes to bench/results/gpu" | tee -a "$log"
 }
 
 part gpu 20 nvidia-smi
@@ -149,3 +149,7 @@ fi
 wanted train && bench train 90 train --precision bfloat16 --models M1 M2 M3 M5 --batches 128 1024 \
   --peers "$eager" "$eager bfloat16" "$graph" "$graph bfloat16"
 wanted infer && bench infer 30 infer --models M1 M5 --batches 1 64 --peers "$eager" "$graph"
+# The autotuning of torch.compile takes what time is left, or more.
+wanted compiled && bench compiled 60 train --precision bfloat16 --models M1 --batches 128 \
+  --peers "torch:cuda compile bfloat16"
+true # the exit code is not that of the last stage

@@ -241,4 +241,4 @@ def test_other_precisions_do_not_heed_it():
         model.train_on_batch(x, x)
         assert not {FORWARD, BACKWARD} & set(kernels(model._engine().plan("train", 2)))
     finally:
-        _core.set_bfloat16("native")
+        _core.set_bfloat16("measured")
