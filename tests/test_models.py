@@ -294,7 +294,7 @@ def test_predict_takes_many_kinds_of_data():
         model.predict(x[0])
     with pytest.raises(ValueError, match="batch_size: expected an integer >= 1, got 0"):
         model.predict(x, batch_size=0)
-    with pytest.raises(ValueError, match="training: expected False"):
+    with pytest.raises(ValueError, match="training: expected None"):
         model(x, training=True)
 
 

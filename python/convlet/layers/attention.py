@@ -107,7 +107,8 @@ class MultiHeadAttention(Layer):
             return_attention_scores=return_attention_scores or None,
             use_causal_mask=use_causal_mask or None,
         )
-        return super().__call__([query, value] if key is None else [query, value, key])
+        inputs = [query, value] if key is None else [query, value, key]
+        return super().__call__(inputs, training=training)
 
     def build(self, shapes: list[Shape]) -> None:
         if len(shapes) not in (2, 3):
@@ -158,7 +159,8 @@ class MultiHeadAttention(Layer):
             parameters = [graph.parameter(self, variable) for variable in variables]
             return graph.node("dense", self, [x], parameters)
 
-        attributes: dict[str, Any] = {"heads": self.num_heads, "dropout": self.dropout}
+        dropout = self.dropout if graph.training else 0.0
+        attributes: dict[str, Any] = {"heads": self.num_heads, "dropout": dropout}
         projections = [dense(x, w) for x, w in zip((query, key, value), weights[:3], strict=True)]
         return [dense(graph.node("attention", self, projections, (), attributes), weights[3])]
 

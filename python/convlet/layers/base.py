@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from convlet import _core, initializers, regularizers
 from convlet.layers import arguments
+from convlet.layers.mode import keeps_training
 from convlet.layers.variable import Variable
 from convlet.ops.dispatch import Symbolic, no_value
 from convlet.utils.names import snake_case
@@ -22,11 +23,14 @@ Shape = tuple[int, ...]
 class GraphBuilder(Protocol):
     """What a layer may ask of the graph that it is lowered into; values and parameters are ids.
 
+    training: False inside a call with training=False. trains: whether a layer learns there.
     parameter: of a weight of ``layer``. weight: of a weight of the layer whose ``call`` is being
     lowered, or of one of its sub-layers. scope: what is lowered inside belongs to ``layer``.
     """
 
     def shape(self, value: int) -> Shape: ...
+    @property
+    def training(self) -> bool: ...
     def trains(self, layer: "Layer") -> bool: ...
     def parameter(self, layer: "Layer", variable: Variable) -> int: ...
     def weight(self, variable: Variable) -> int: ...
@@ -39,6 +43,7 @@ class GraphBuilder(Protocol):
         attributes: dict[str, Any] | None = None,
     ) -> int: ...
     def scope(self, layer: "Layer") -> AbstractContextManager[None]: ...
+    def mode(self, training: bool) -> AbstractContextManager[None]: ...
 
 
 class SymbolicTensor(Symbolic):
@@ -99,6 +104,7 @@ class Node:
         self.shapes = list(shapes)
         self.batched = not inputs or any(tensor.batched for tensor in inputs)
         self.over_batch = False  # whether its mean over the batch is meant (losses only)
+        self.training = True  # False: as in inference, also while the model is trained
 
     @property
     def outputs(self) -> list[SymbolicTensor]:
@@ -330,8 +336,15 @@ class Layer:
 
     def __call__(self, inputs: Any, *others: Any, training: Any = None, **named: Any) -> Any:
         """On symbolic tensors: describes a call and returns the symbolic result. On arrays:
-        computes it (in inference mode). ``training`` is accepted as in Keras: a plan knows whether
-        it trains."""
+        computes it (in inference mode).
+
+        Args:
+            training: False: this call is as in inference, also while the model is trained (no
+                dropout, the moving averages of batch normalization). None: as the model is run.
+
+        Raises:
+            ValueError: for training=True: what is random is so only in fit and train_on_batch.
+        """
         if "_traces" not in vars(self):
             raise RuntimeError(
                 f"{type(self).__name__}: expected __init__ to call super().__init__(), which it "
@@ -345,8 +358,10 @@ class Layer:
             raise arguments.expected(
                 self.owner, "inputs", "symbolic tensors only or arrays only", inputs
             )
+        kept = keeps_training(self.owner, training)
         if all(symbolic):
             outputs = self.apply(tensors)
+            outputs[0].node.training = kept
             return outputs[0] if len(outputs) == 1 else outputs
         return self._compute(inputs)
 

@@ -17,8 +17,10 @@ class _Dropout(Layer):
         self.seed = seed
 
     def lower(self, graph: GraphBuilder, inputs: list[int]) -> list[int]:
-        attributes = {"rate": self.rate, "noise": self.noise}
-        return [graph.node("dropout", self, [self.one_input(inputs)], (), attributes)]
+        x = self.one_input(inputs)
+        if not graph.training:
+            return [x]
+        return [graph.node("dropout", self, [x], (), {"rate": self.rate, "noise": self.noise})]
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"rate": self.rate, "seed": self.seed}

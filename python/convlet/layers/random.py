@@ -35,7 +35,13 @@ class RandomImage(Layer):
         raise NotImplementedError
 
     def lower(self, graph: GraphBuilder, inputs: list[int]) -> list[int]:
-        return [graph.node("augment", self, [self.one_input(inputs)], (), self.settings())]
+        x = self.one_input(inputs)
+        settings = self.settings() if graph.training else self.rest()
+        return [graph.node("augment", self, [x], (), settings)] if settings else [x]
+
+    def rest(self) -> dict[str, Any]:
+        """The attributes outside training; {} where images stay as they are."""
+        return {}
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"seed": self.seed}
@@ -238,6 +244,9 @@ class RandomCrop(RandomImage):
 
     def settings(self) -> dict[str, Any]:
         return {"height": self.height, "width": self.width}
+
+    def rest(self) -> dict[str, Any]:
+        return self.settings() | {"crop_centre": 1}
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"height": self.height, "width": self.width}

@@ -121,7 +121,7 @@ class _Recurrent(Layer):
     def lower_walk(self, graph: GraphBuilder, x: int, aligned: bool = False) -> int:
         """The node of the layer; ``aligned`` puts the results of a walk backwards in the order of
         x."""
-        if self.dropout:
+        if self.dropout and graph.training:
             noise: dict[str, Any] = {"rate": self.dropout, "noise": "channel"}
             x = graph.node("dropout", self, [x], (), noise)
         parameters = [graph.parameter(self, variable) for variable in self.weights]

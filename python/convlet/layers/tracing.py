@@ -7,25 +7,8 @@ from typing import Any
 from convlet.layers import arguments
 from convlet.layers.base import Layer, Shape, SymbolicTensor
 from convlet.layers.core import InputLayer
+from convlet.layers.mode import TRAINING
 from convlet.ops.dispatch import tracing
-
-
-class _Training:
-    """What ``call`` is given for ``training``: to be passed on to other layers."""
-
-    def __bool__(self) -> bool:
-        raise TypeError(
-            "training has no value here: one plan is made of call() for training and inference. "
-            "Pass it on to layers that know the difference (Dropout, BatchNormalization)"
-        )
-
-    def __eq__(self, other: Any) -> bool:
-        return bool(self)
-
-    __hash__ = object.__hash__
-
-
-TRAINING = _Training()
 
 
 def traced_call(layer: Layer, shapes: Sequence[Shape]) -> Any:

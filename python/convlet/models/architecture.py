@@ -107,6 +107,7 @@ def _describe_network(model: Model, seen: dict[int, int]) -> Config:
         "layers": [_describe_layer(layer, seen) for layer in layers],
         "calls": [
             {"layer": numbers[id(node.layer)], "inputs": [place(t) for t in node.inputs]}
+            | ({} if node.training else {"training": False})
             for node in calls
         ],
         "inputs": [place(tensor) for tensor in model.inputs],
@@ -175,7 +176,9 @@ class _Rebuilding:
             if isinstance(layer, InputLayer):
                 calls.append(layer.start().node)
             else:
-                calls.append(layer.apply([tensor(place) for place in call["inputs"]])[0].node)
+                node = layer.apply([tensor(place) for place in call["inputs"]])[0].node
+                node.training = call.get("training", True) is not False
+                calls.append(node)
         model = Model(
             pack([tensor(place) for place in entry["inputs"]], entry["input_structure"]),
             pack([tensor(place) for place in entry["outputs"]], entry["output_structure"]),

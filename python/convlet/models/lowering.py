@@ -40,6 +40,7 @@ class Lowering:
         self._root, self._decays = root, decays
         self._parameters: dict[int, Parameter] = {}
         self._scopes: list[Layer] = []
+        self.training = True  # False inside a call with training=False
 
     @property
     def parameters(self) -> list[Parameter]:
@@ -55,8 +56,11 @@ class Lowering:
         return tuple(self.graph.shape(value))
 
     def trains(self, layer: Layer) -> bool:
-        """Whether the layer and all that it is in are trainable."""
-        return all(owner.trainable for owner in self._owners([*self._scopes, layer]))
+        """Whether the layer and all that it is in are trainable, and none of it is called with
+        training=False."""
+        return self.training and all(
+            owner.trainable for owner in self._owners([*self._scopes, layer])
+        )
 
     def _owners(self, path: list[Layer]) -> list[Layer]:
         return path if self._root is None else [self._root, *path]
@@ -127,3 +131,11 @@ class Lowering:
         self._scopes.append(layer)
         yield
         self._scopes.pop()
+
+    @contextmanager
+    def mode(self, training: bool) -> Iterator[None]:
+        """What is lowered inside a call with training=False is so too."""
+        before = self.training
+        self.training = before and training
+        yield
+        self.training = before

@@ -17,6 +17,7 @@ from convlet.layers.base import (
     defines_call,
 )
 from convlet.layers.core import Input, InputLayer
+from convlet.layers.mode import keeps_training
 from convlet.layers.tracing import trace_call
 from convlet.models.naming import listed_names, listed_thresholds
 from convlet.models.network import Network, name_layers, trace
@@ -231,17 +232,16 @@ class Model(Trainer, Layer):
         return super().infer(shapes)
 
     def __call__(self, inputs: Any, training: bool | None = None) -> Any:
-        """On symbolic tensors: this model as a layer. On arrays: the outputs, in inference mode."""
+        """On symbolic tensors: this model as a layer, with training=False as in inference also
+        while the model around it is trained. On arrays: the outputs, in inference mode."""
+        kept = keeps_training(self.owner, training)
         leaves = flatten(inputs)[0]
         if leaves and all(isinstance(leaf, SymbolicTensor) for leaf in leaves):
             if isinstance(inputs, dict) and self.built:
                 leaves = [inputs[tensor.name] for tensor in self.inputs]
-            return pack(self.apply(leaves), self.output_structure)
-        if training:
-            raise ValueError(
-                f"{self.owner}: training: expected False: outside fit and train_on_batch a model "
-                "runs in inference mode"
-            )
+            outputs = self.apply(leaves)
+            outputs[0].node.training = kept
+            return pack(outputs, self.output_structure)
         return self.predict(inputs, batch_size=128)
 
     # Weights.

@@ -33,7 +33,9 @@ class Network:
             for tensor, value in zip(self.inputs, inputs, strict=True)
         }
         for node in self.nodes:
-            made = node.layer.lower(graph, [values[id(t.node), t.index] for t in node.inputs])
+            taken = [values[id(t.node), t.index] for t in node.inputs]
+            with graph.mode(node.training):
+                made = node.layer.lower(graph, taken)
             values |= {(id(node), i): value for i, value in enumerate(made)}
         return [values[id(t.node), t.index] for t in self.outputs]
 
