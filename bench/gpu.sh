@@ -2,7 +2,7 @@
 # Everything that a machine with an NVIDIA GPU is for, in less than ten minutes on 16 cores, without a network:
 # builds for this GPU, runs the tests on it, the sanitizers, the fragments of the tensor cores, the self-test, and
 # the benchmark against torch. Each stage has a time limit and loses nothing but itself.
-#   bench/gpu.sh OUT [STAGE...]     all stages, or some, with what was built before (BUILD, ./build-gpu)
+#   bench/gpu.sh OUT [STAGE...]     all stages, or some, with what was built before (BUILD, build/gpu)
 #     stages: build doctor fragments tests sanitizers sm90 ops train infer compiled
 # needs nvcc, compute-sanitizer, and Python with torch, numpy, pybind11, cmake, ninja, pytest, hypothesis, Pillow
 # and safetensors. OUT gets log.txt, record.json, fragments.npz and the benchmark's *.json: 8 files.
@@ -12,13 +12,13 @@ shift
 cd "$(dirname "$0")/.." || exit
 mkdir -p "$out"
 python=${PYTHON:-python3}
-build=${BUILD:-$PWD/build-gpu}
+build=${BUILD:-$PWD/build/gpu} # git ignores it: a copy of the tree keeps it
 device=${DEVICE:-cuda} # simt tries the script without a GPU
 stages=" ${*:-build doctor fragments tests sanitizers sm90 ops train infer compiled} "
 deadline=${SECONDS_IN_ALL:-570}
 log=$out/log.txt
 pieces=$(mktemp -d) capability=unknown
-trap 'write_record; rm -rf "$pieces"' EXIT
+trap 'rm -rf "$pieces"' EXIT
 touch "$log"
 # cmake and ninja may have come with pip, nvcc and compute-sanitizer lie beside each other.
 PATH=$("$python" -c 'import sysconfig; print(sysconfig.get_path("scripts"))'):$PATH
@@ -37,16 +37,17 @@ limited() {
     echo "no time was left" >"$piece"
     return 124
   fi
-  timeout -k 5 "$limit" "$@" >"$piece" 2>&1
+  timeout -s INT -k 10 "$limit" "$@" >"$piece" 2>&1 # pytest then says what has failed so far
 }
 
-# finish NAME CODE START: its pieces to the log, with how and when it ended.
+# finish NAME CODE START: its pieces to the log, with how and when it ended; the record as it is now.
 finish() {
   local piece
   for piece in "$pieces/$1" "$pieces/$1"-*; do
     [[ -f $piece ]] && { echo "==== ${piece##*/}"; tail -c 1000000 "$piece"; } >>"$log"
   done
   echo "$1: exit code $2 after $((SECONDS - $3)) s: $(tail -n 1 "$pieces/$1" | cut -c 1-300)" | tee -a "$log"
+  write_record
   return "$2"
 }
 
@@ -62,6 +63,8 @@ part() {
 run_tests() {
   local parts=$(($(nproc) / 3 + 1)) k worst=0
   local -a running=()
+  trap '' INT                                      # waits for what its processes have to say
+  export OMP_NUM_THREADS=$(($(nproc) / parts + 1)) # of torch, in each
   for ((k = 0; k < parts; ++k)); do
     "$python" -m pytest -q --device "$device" --part "$k/$parts" -p no:cacheprovider \
       --ignore-glob="*/test_sm90*.py" >"$pieces/tests-$k" 2>&1 &
@@ -111,7 +114,6 @@ record = {
 }
 (folder / "record.json").write_text(json.dumps(record, indent=1))
 P
-  echo "all of it is in $out; record.json goes to bench/results/gpu" | tee -a "$log"
 }
 
 part gpu 20 nvidia-smi
@@ -126,18 +128,18 @@ if wanted build; then
 fi
 wanted doctor && part doctor 60 "$python" -m convlet doctor --selftest
 wanted fragments && part fragments 40 "$python" tests/simt/fragments.py write "$out/fragments.npz"
-wanted tests && part tests 150 bash -c run_tests
-if wanted sanitizers; then
-  begin=$SECONDS tools=(memcheck racecheck initcheck) running=()
-  for tool in "${tools[@]}"; do
-    limited "$tool" 90 bash -c "sanitize $tool" &
-    running+=($!)
-  done
-  for i in "${!tools[@]}"; do
-    wait "${running[i]}"
-    finish "${tools[i]}" $? "$begin"
-  done
-fi
+# Nothing is timed here, so the suite and the sanitizers run at once.
+begin=$SECONDS tools=() running=()
+wanted sanitizers && tools=(memcheck racecheck initcheck)
+for tool in "${tools[@]}"; do
+  limited "$tool" 150 bash -c "sanitize $tool" &
+  running+=($!)
+done
+wanted tests && part tests 170 bash -c run_tests
+for i in "${!tools[@]}"; do
+  wait "${running[i]}"
+  finish "${tools[i]}" $? "$begin"
+done
 eager="torch:cuda channels_last" graph="torch:cuda graph"
 wanted ops && bench ops 60 ops --precision tf32 --batches 256 --cases "conv2d M" "conv2d_backward" max_pool2d \
   batch_norm adam relu
@@ -152,4 +154,4 @@ wanted infer && bench infer 30 infer --models M1 M5 --batches 1 64 --peers "$eag
 # The autotuning of torch.compile takes what time is left, or more.
 wanted compiled && bench compiled 60 train --precision bfloat16 --models M1 --batches 128 \
   --peers "torch:cuda compile bfloat16"
-true # the exit code is not that of the last stage
+echo "all of it is in $out; record.json goes to bench/results/gpu" | tee -a "$log"
