@@ -146,8 +146,8 @@ inline void dense_piece(const DenseShape& s, const float* x, const Row* rows,
     for (; !reused && row_count == 1 && (panel + kAtOnce) * kPanel <= panels.columns;
          panel += kAtOnce) {
       const std::int64_t o = column + panel * kPanel;
-      tile<Product, 1, kAtOnce * kMaxVectors>(x, rows, &run, 1, from + panel * kPanel, s.O, y + o,
-                                              kAtOnce * kPanel, epilogue_at(o));
+      tiles<Product, 1, kAtOnce * kMaxVectors>(1, x, rows, &run, 1, from + panel * kPanel, s.O,
+                                               y + o, kAtOnce * kPanel, epilogue_at(o));
     }
     for (; panel < panels.count(); ++panel) {
       const std::int64_t o = column + panel * kPanel;

@@ -95,78 +95,89 @@ __attribute__((always_inline)) inline void for_sums(V (&sum)[kRows][kVectors], c
   }
 }
 
-// With kFetches, what lies `step` floats further from `next` on is asked for with each term, so
-// that it comes to the second-level cache evenly.
+// `count` tiles, one below the other, so that their start and end are a small part of short sums.
+// With kFetches, what lies `step` floats further from `next` on is asked for with each term of the
+// first `fetching` tiles, so that it comes to the second-level cache evenly.
 template <class Product, int kRows, int kVectors, bool kFetches = false>
-__attribute__((noinline)) void tile(const float* a, const Row* rows, const Run* runs,
-                                    std::int64_t run_count, const float* b, std::int64_t ldb,
-                                    float* c, int columns, const Epilogue& epilogue,
-                                    const float* next = nullptr, std::int64_t step = 0) {
-  V sum[kRows][kVectors];
-  CONVLET_UNROLL
-  for (int j = 0; j < kVectors; ++j) {
-    V start = zero();
-    if (epilogue.bias && columns - j * V::width >= V::width)
-      start = load(epilogue.bias + j * V::width);
-    else if (epilogue.bias)
-      start = load_first(epilogue.bias + j * V::width, columns - j * V::width);
+__attribute__((noinline)) void tiles(std::int64_t count, const float* a, const Row* rows,
+                                     const Run* runs, std::int64_t run_count, const float* b,
+                                     std::int64_t ldb, float* c, int columns,
+                                     const Epilogue& epilogue, const float* next = nullptr,
+                                     std::int64_t step = 0, std::int64_t fetching = 0) {
+  const float *bias = epilogue.bias, *residual = epilogue.residual;
+  const bool accumulate = epilogue.accumulate, relu = epilogue.activation == Activation::relu;
+  const bool more = !relu && epilogue.activation != Activation::none;
+  for (std::int64_t index = 0; index < count; ++index, rows += kRows) {
+    V sum[kRows][kVectors];
     CONVLET_UNROLL
-    for (int i = 0; i < kRows; ++i) sum[i][j] = start;
-  }
+    for (int j = 0; j < kVectors; ++j) {
+      V start = zero();
+      if (bias && columns - j * V::width >= V::width)
+        start = load(bias + j * V::width);
+      else if (bias)
+        start = load_first(bias + j * V::width, columns - j * V::width);
+      CONVLET_UNROLL
+      for (int i = 0; i < kRows; ++i) sum[i][j] = start;
+    }
+    if (kFetches && index >= fetching) {
+      next = b;
+      step = 0;
+    }
 
-  const float* p[kRows];
-  CONVLET_UNROLL
-  for (int i = 0; i < kRows; ++i) p[i] = a + rows[i].a;
-  for (const Run* run = runs; run != runs + run_count; ++run) {
-    const std::int64_t stride = run->stride;
-    const std::int64_t end = run->offset + run->count * stride;
-    const float* row = b + run->b * ldb;
-    for (std::int64_t t = run->offset; t != end; t += stride) {
-      V v[kVectors];
-      CONVLET_UNROLL
-      for (int j = 0; j < kVectors; ++j) v[j] = load(row + j * V::width);
-      CONVLET_UNROLL
-      for (int i = 0; i < kRows; ++i) {
-        V value = broadcast(p[i][t]);
+    const float* p[kRows];
+    CONVLET_UNROLL
+    for (int i = 0; i < kRows; ++i) p[i] = a + rows[i].a;
+    for (const Run* run = runs; run != runs + run_count; ++run) {
+      const std::int64_t stride = run->stride;
+      const std::int64_t end = run->offset + run->count * stride;
+      const float* row = b + run->b * ldb;
+      for (std::int64_t t = run->offset; t != end; t += stride) {
+        V v[kVectors];
         CONVLET_UNROLL
-        for (int j = 0; j < kVectors; ++j)
-          sum[i][j] = Product::multiply_add(value, v[j], sum[i][j]);
-      }
-      row += ldb;
-      if constexpr (kFetches) {
-        fetch_early(next);
-        next += step;
+        for (int j = 0; j < kVectors; ++j) v[j] = load(row + j * V::width);
+        CONVLET_UNROLL
+        for (int i = 0; i < kRows; ++i) {
+          V value = broadcast(p[i][t]);
+          CONVLET_UNROLL
+          for (int j = 0; j < kVectors; ++j)
+            sum[i][j] = Product::multiply_add(value, v[j], sum[i][j]);
+        }
+        row += ldb;
+        if constexpr (kFetches) {
+          fetch_early(next);
+          next += step;
+        }
       }
     }
-  }
 
-  const bool relu = epilogue.activation == Activation::relu;
-  if (epilogue.accumulate)
+    if (accumulate)
+      for_sums(sum, rows, columns,
+               [=](V& y, std::int64_t at, auto lanes) { y = load(c + at, lanes) + y; });
+    if (residual)
+      for_sums(sum, rows, columns,
+               [=](V& y, std::int64_t at, auto lanes) { y = y + load(residual + at, lanes); });
+    if (relu)
+      for_sums(sum, rows, columns,
+               [](V& y, std::int64_t, auto) { y = activate(Activation::relu, y); });
     for_sums(sum, rows, columns,
-             [=](V& y, std::int64_t at, auto lanes) { y = load(c + at, lanes) + y; });
-  if (epilogue.residual)
-    for_sums(sum, rows, columns, [&](V& y, std::int64_t at, auto lanes) {
-      y = y + load(epilogue.residual + at, lanes);
-    });
-  if (relu)
-    for_sums(sum, rows, columns,
-             [](V& y, std::int64_t, auto) { y = activate(Activation::relu, y); });
-  for_sums(sum, rows, columns, [=](V& y, std::int64_t at, auto lanes) { store(c + at, y, lanes); });
-  if (!relu && epilogue.activation != Activation::none)
-    activate_rows(epilogue.activation, rows, kRows, c, columns);
+             [=](V& y, std::int64_t at, auto lanes) { store(c + at, y, lanes); });
+    if (more) activate_rows(epilogue.activation, rows, kRows, c, columns);
+  }
 }
 
-// The tile of `count` rows, kRows or fewer.
+// Tiles of `height` rows, kRows or fewer.
 template <class Product, int kRows, int kVectors, bool kFetches>
-inline void tile_of(int count, const float* a, const Row* rows, const Run* runs,
-                    std::int64_t run_count, const float* b, std::int64_t ldb, float* c, int columns,
-                    const Epilogue& epilogue, const float* next, std::int64_t step) {
-  if (count == kRows)
-    tile<Product, kRows, kVectors, kFetches>(a, rows, runs, run_count, b, ldb, c, columns, epilogue,
-                                             next, step);
+inline void tiles_of(std::int64_t height, std::int64_t count, const float* a, const Row* rows,
+                     const Run* runs, std::int64_t run_count, const float* b, std::int64_t ldb,
+                     float* c, int columns, const Epilogue& epilogue, const float* next,
+                     std::int64_t step, std::int64_t fetching) {
+  if (height == kRows)
+    tiles<Product, kRows, kVectors, kFetches>(count, a, rows, runs, run_count, b, ldb, c, columns,
+                                              epilogue, next, step, fetching);
   else if constexpr (kRows > 1)
-    tile_of<Product, kRows - 1, kVectors, kFetches>(count, a, rows, runs, run_count, b, ldb, c,
-                                                    columns, epilogue, next, step);
+    tiles_of<Product, kRows - 1, kVectors, kFetches>(height, count, a, rows, runs, run_count, b,
+                                                     ldb, c, columns, epilogue, next, step,
+                                                     fetching);
 }
 
 // Any number of rows, in tiles of nearly equal height, which share the fetching of what is next.
@@ -175,19 +186,21 @@ inline void multiply_panel(const float* a, const Row* rows, std::int64_t row_cou
                            std::int64_t run_count, const float* b, std::int64_t ldb, float* c,
                            int columns, const Epilogue& epilogue, const float* next) {
   constexpr int kRows = max_rows(kVectors);
-  std::int64_t tiles = ceil_div(row_count, kRows), terms = 0, step = 0;
+  const std::int64_t count = ceil_div(row_count, kRows);
+  if (count == 0) return;
+  const std::int64_t height = row_count / count, higher = row_count % count;
+  std::int64_t terms = 0, step = 0, fetching = 0;
   if constexpr (kFetches) {
     for (std::int64_t i = 0; i < run_count; ++i) terms += runs[i].count;
-    step = smaller(kLineFloats, ceil_div(ldb, larger(1, tiles)));
+    step = smaller(kLineFloats, ceil_div(ldb, count));
+    fetching = ceil_div(ldb, step);
   }
-  for (std::int64_t t = 0; t < tiles; ++t) {
-    int count = static_cast<int>(row_count / tiles + (t < row_count % tiles));
-    const bool more = t * step < ldb;
-    tile_of<Product, kRows, kVectors, kFetches>(count, a, rows, runs, run_count, b, ldb, c, columns,
-                                                epilogue, more ? next + t * step * terms : b,
-                                                more ? step : 0);
-    rows += count;
-  }
+  if (higher > 0)
+    tiles_of<Product, kRows, kVectors, kFetches>(height + 1, higher, a, rows, runs, run_count, b,
+                                                 ldb, c, columns, epilogue, next, step, fetching);
+  tiles_of<Product, kRows, kVectors, kFetches>(
+      height, count - higher, a, rows + higher * (height + 1), runs, run_count, b, ldb, c, columns,
+      epilogue, kFetches ? next + higher * step * terms : nullptr, step, fetching - higher);
 }
 
 // How many vectors hold `columns` (1 to kPanel) columns: the width of a panel of b.
