@@ -27,7 +27,8 @@ Device& cuda(const char* what) {
     value_error(what, ": ", error.what());
   }
 #else
-  value_error(what, ": this convlet was built without CUDA");
+  value_error(what,
+              ": this convlet was built without CUDA; install it where nvcc is (docs/cuda.md)");
 #endif
 }
 
