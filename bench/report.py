@@ -60,6 +60,13 @@ def ratio(entries):
     return best.median / ours.median if ours and best else None
 
 
+def p99_ratio(entries):
+    """The same of the 99th percentiles, where there are runs enough for them."""
+    often = [e for e in entries if len(e.times) >= 100 and not e.error]
+    ours, theirs = ([e.p99 for e in often if (e.peer == OURS) == own] for own in (True, False))
+    return min(theirs) / min(ours) if ours and theirs else None
+
+
 def _median(entry):
     return entry.median
 
@@ -108,7 +115,9 @@ def rows(case, entries, where):
     reached = ratio(entries)
     if reached is not None:
         word = "ahead of" if reached > 1 else "BEHIND"
-        lines.append(f"  {word} the best peer ({best_peer(entries).name}): {reached:.2f}x")
+        late = p99_ratio(entries)
+        of_p99 = f"; by p99 {late:.2f}x the best one's" if late is not None else ""
+        lines.append(f"  {word} the best peer ({best_peer(entries).name}): {reached:.2f}x{of_p99}")
     return lines
 
 
@@ -116,6 +125,7 @@ def record(case, entries):
     return {
         **case,
         "ratio": ratio(entries),
+        "p99_ratio": p99_ratio(entries),
         "entries": [
             {"peer": e.peer, "setting": e.setting, "error": e.error}
             if e.error

@@ -77,6 +77,20 @@ def test_the_best_setting_of_the_best_peer_counts_and_losing_is_said():
     assert "2.0 GB/s  50%" in ours
 
 
+def test_late_runs_have_a_ratio_of_their_own():
+    """Of all peers the one with the smallest p99 counts; a few runs have none."""
+    entries = [
+        contest.Entry("convlet", "default", [1.0] * 95 + [4.0] * 5),
+        contest.Entry("torch", "default", [2.0] * 95 + [9.0] * 5),
+        contest.Entry("jax", "jit", [3.0] * 100),
+        contest.Entry("ncnn", "default", [0.5]),
+    ]
+    assert report.p99_ratio(entries) == pytest.approx(0.75)
+    lines = report.rows({"title": "a case"}, entries[:3], {})
+    assert lines[-1].strip() == "ahead of the best peer (torch): 2.00x; by p99 0.75x the best one's"
+    assert report.p99_ratio(entries[:1] + entries[3:]) is None
+
+
 def test_settings_by_device_and_precision():
     settings = ["default", "fast bfloat16 keep", "cuda graph", "cuda graph tf32"]
 

@@ -80,6 +80,17 @@ def test_doctor_ends_with_an_error_when_the_self_test_fails(gpu, monkeypatch, ca
     assert "wrong: conv2d differs" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("value", ["0", "1"])
+def test_doctor_names_the_kernels_that_are_off(gpu, monkeypatch, capsys, value):
+    monkeypatch.setenv("CONVLET_SM90", value)
+    doctor.run(Namespace(selftest=False))
+    output = capsys.readouterr().out
+    assert "kernels have run on none yet: only in the emulator\n" in output
+    state = "on" if value == "1" else "off"
+    assert f"sm_90a, only in the emulator so far: {state} (CONVLET_SM90={value})\n" in output
+    assert "device=cuda  the kernels have not yet run on real hardware like this" in output
+
+
 def test_the_verdict_is_remembered(gpu, monkeypatch):
     monkeypatch.setenv(devices.SWITCH, "1")
     assert devices.resolve_device("cuda") == "cuda"

@@ -16,6 +16,7 @@ import pytest
 
 import convlet
 from convlet import _core
+from simt import kernel_report
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = Path(sysconfig.get_path("scripts"))
@@ -155,6 +156,16 @@ class TestWheel:
         (module,) = (name for name in archive.namelist() if name.endswith(".so"))
         has_cuda = b".nv_fatbin" in archive.read(module)
         assert wheel.stat().st_size <= (30 if has_cuda else 5) * MEGABYTE
+
+    @pytest.mark.skipif(
+        not kernel_report.has_kernels(Path(_core.__file__)), reason="convlet was built without nvcc"
+    )
+    def test_architectures(self, wheel):
+        """nvcc before 12.8 stops at sm_90 (docs/cuda.md)."""
+        kernels = kernel_report.resources(Path(_core.__file__))
+        found = {name for by_architecture in kernels.values() for name in by_architecture}
+        until_90 = {"sm_80", "sm_86", "sm_89", "sm_90", "sm_90a"}
+        assert found in (until_90, until_90 | {"sm_100", "sm_120"})
 
     def test_contents(self, wheel):
         names = zipfile.ZipFile(wheel).namelist()

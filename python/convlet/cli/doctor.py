@@ -55,8 +55,16 @@ def _cuda(selftest: bool) -> list[str]:
         print(f"self-test    {'failed' if failed else 'every family of kernels agrees'} on cuda")
     ran = ", ".join(sorted(devices.PROVEN)) or "none yet: only in the emulator"
     print(f"hardware     kernels have run on {ran}")
+    if ", sm_90," in description:
+        print(f"Hopper       {_hopper()}")
     print(f"device=cuda  {devices.why_not_cuda() or 'is used'}")
     return failed
+
+
+def _hopper() -> str:
+    kernels = "conv2d in bfloat16 with the instructions of sm_90a, only in the emulator so far:"
+    is_on = os.environ.get("CONVLET_SM90") == "1"
+    return f"{kernels} {'on' if is_on else 'off'} ({_setting('CONVLET_SM90')})"
 
 
 def _setting(name: str) -> str:
