@@ -35,8 +35,10 @@ KERNELS = [
     ("first layer pooled, 64 channels", "pooled_windows<{p}, 4, 1>"),
     ("chosen pixels, 64 channels", "picked_tile<5, 4>"),
     ("chosen pixels, 32 channels", "picked_tile<6, 2>"),
-    ("depthwise, 6 pixels", "depthwise_tile<6>"),
-    ("depthwise weight gradient, 9 taps", "depthwise_weight_tile<9>"),
+    ("depthwise, three taps in a row", "neighbours_tile<4>"),
+    ("depthwise, other windows", "depthwise_tile<4>"),
+    ("depthwise weight gradient, three taps in a row", "neighbours_weight_tile<4>"),
+    ("depthwise weight gradient, other windows", "depthwise_weight_tile<4>"),
 ]
 SHUFFLE = re.compile(r"v(perm|shuf|unpck|insert|extract|broadcastss\s+%|pbroadcast\w\s+%r)")
 NO_PORT = re.compile(r"v(mov(aps|ups|dqa64|dqu64|dqa|dqu)|broadcast(ss|f32x4|f64x2))\s")

@@ -118,6 +118,26 @@ def test_depthwise(isa, c, multiplier, options):
     check((2, 9, 11, c), (3, 3, 1, c * multiplier), {"groups": c, **options})
 
 
+@pytest.mark.parametrize("window", [(1, 3), (3, 1), (3, 3), (5, 5), (2, 7), (9, 9)])
+@pytest.mark.parametrize("stride", [1, 2, (1, 2), (2, 1)])
+@pytest.mark.parametrize("padding", ["same", 0, ((0, 1), (1, 0)), 2])
+def test_depthwise_windows(window, stride, padding):
+    options = {"groups": 37, "stride": stride, "padding": padding}
+    for multiplier, size in ((1, (14, 9)), (1, (9, 18)), (2, (10, 9))):
+        check((2, *size, 37), (*window, 1, 37 * multiplier), options)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (3, 1), (7, 7), (17, 31)])
+@pytest.mark.parametrize("c", [17, 31, 99, 256])
+def test_depthwise_sizes(isa, size, c):
+    check((3, *size, c), (3, 3, 1, c), {"groups": c, "padding": 1})
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_depthwise_larger_than_the_cache(stride):
+    check((1, 183, 182, 260), (3, 3, 1, 260), {"groups": 260, "padding": 1, "stride": stride})
+
+
 @given(conv2d_cases())
 def test_any_shape(case):
     check(*case)
@@ -169,6 +189,8 @@ def test_not_a_number_reaches_just_its_windows():
         ((1, 40, 30, 8), (3, 3, 8, 16), {"padding": 1}),
         ((3, 13, 13, 130), (3, 3, 130, 66), {"stride": 2, "padding": "same"}),
         ((6, 9, 9, 24), (3, 3, 1, 24), {"padding": 1, "groups": 24}),
+        ((1, 40, 30, 66), (3, 3, 1, 66), {"padding": 1, "groups": 66}),
+        ((3, 14, 14, 40), (7, 7, 1, 40), {"padding": 3, "groups": 40}),
         ((1, 4, 4, 256), (1, 1, 256, 256), {}),
     ],
 )

@@ -65,9 +65,11 @@ inline void correlate(Context& context, const Conv2dShape& s, bool forward, cons
                       const float* w, const float* bias, Activation activation, float* result,
                       void* memory) {
   if (s.N == 0) return;
-  const Correlation k = make_correlation<Product>(s, forward, context.threads(), memory);
   if constexpr (!Product::converts)
-    if (k.depthwise) return depthwise(context, k, source, w, bias, activation, result);
+    if (is_depthwise(s))
+      return depthwise(context, s, forward ? Pass::forward : Pass::backward_input, source, w, bias,
+                       activation, result, memory);
+  const Correlation k = make_correlation<Product>(s, forward, context.threads(), memory);
   pack_weights<Product>(context, s, k, w, k.weights);
   for_each_region<Product>(context, k, source, result,
                            weighted_sums<Product>(s, k, k.weights, bias, activation));

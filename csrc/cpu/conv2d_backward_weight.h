@@ -20,11 +20,9 @@ struct WeightGradient {
   std::int64_t copy_floats, block_pixels, block_runs;
   std::int64_t groups;
   Panels panels;  // output channels of a group
-  bool depthwise;
-  std::int64_t channels;  // of the images that tiles read: C, or K where channels are repeated
 
   std::int64_t parts, panel_chunks;
-  std::int64_t row_count;  // R*S*(C/G), depthwise R*S
+  std::int64_t row_count;  // R*S*(C/G)
   std::int64_t dw_size;
 
   Row* rows;
@@ -35,11 +33,6 @@ struct WeightGradient {
   std::size_t bytes;
 };
 
-// The most that private copies of dw may take.
-constexpr std::int64_t kMostParts = 8;
-constexpr std::int64_t kPartsBytes = 8 << 20;
-// The fewest pixels for which a part of its own pays.
-constexpr std::int64_t kPartPixels = 128;
 // Rows that pass by all panels together: their values stay in the second-level cache meanwhile.
 constexpr std::int64_t kRowsTogether = 96;
 // At most so many rows, those of first layers, read dy where it is.
@@ -75,39 +68,34 @@ inline WeightGradient make_weight_gradient(const Conv2dShape& s, int threads, vo
   g.windows.images = Product::elements(s.N);
   g.groups = s.groups;
   g.panels = {s.K / s.groups};
-  g.depthwise = is_depthwise(s);
-  g.channels = g.depthwise ? s.K : s.C;
   g.row_count = s.R * s.S * (s.C / s.groups);
   g.dw_size = g.row_count * s.K;
-  const std::int64_t dw_bytes = g.dw_size * static_cast<std::int64_t>(sizeof(float));
   // A pass over dw must not cost more than the pixels of a part, or of a block, are worth.
-  const std::int64_t worth = g.windows.images * s.P * s.Q / kPartPixels;
-  const std::int64_t most_parts =
-      larger(1, smaller(smaller(kMostParts, worth), kPartsBytes / dw_bytes));
+  const std::int64_t dw_bytes = g.dw_size * static_cast<std::int64_t>(sizeof(float));
+  const std::int64_t parts = most_parts(g.windows.images * s.P * s.Q, g.dw_size);
   g.pointwise = s.R == 1 && s.S == 1 && s.groups == 1 && !g.windows.padded();
   g.blocks = g.pointwise
-                 ? cut_into_pixels(g.windows, s.K, most_parts)
-                 : cut_into_blocks(g.windows, s.K, larger(kBlockBytes, dw_bytes / 4), most_parts);
-  g.parts = smaller(most_parts, larger(1, g.blocks.count));
+                 ? cut_into_pixels(g.windows, s.K, parts)
+                 : cut_into_blocks(g.windows, s.K, larger(kBlockBytes, dw_bytes / 4), parts);
+  g.parts = smaller(parts, larger(1, g.blocks.count));
 
   // Pixels at a distance of many cache lines, a power of two, compete for the same few places in
   // the cache: then they are copied to a distance of an odd number of lines.
   g.trimmed = g.windows.padded() && s.C / s.groups >= 4;
-  const bool spread = g.channels % 128 == 0;
-  g.copied = Product::converts || spread || g.channels != s.C || (g.windows.padded() && !g.trimmed);
-  g.pitch = g.copied ? copy_pitch(g.windows, g.blocks, g.channels + (spread ? 16 : 0))
-                     : source_pitch(g.windows);
+  const bool spread = s.C % 128 == 0;
+  g.copied = Product::converts || spread || (g.windows.padded() && !g.trimmed);
+  g.pitch =
+      g.copied ? copy_pitch(g.windows, g.blocks, s.C + (spread ? 16 : 0)) : source_pitch(g.windows);
   g.copy_floats = g.copied ? g.blocks.images * g.pitch.image : 0;
   g.block_pixels = g.blocks.images * g.blocks.rows * s.Q;
   if (g.pointwise) g.copy_floats = Panels{s.C}.count() * kPanel * g.block_pixels;
   g.block_runs = RunList::most(g.blocks.images * g.blocks.rows, g.block_pixels);
 
-  const std::int64_t all_panels = g.depthwise ? 1 : g.groups * g.panels.count();
+  const std::int64_t all_panels = g.groups * g.panels.count();
   g.panel_chunks = g.parts >= 2 * threads ? 1 : smaller(all_panels, ceil_div(2 * threads, g.parts));
 
-  const std::int64_t chunk_columns = g.depthwise ? 0
-                                                 : ceil_div(all_panels, g.panel_chunks) *
-                                                       smaller(kPanel, g.panels.padded_columns());
+  const std::int64_t chunk_columns =
+      ceil_div(all_panels, g.panel_chunks) * smaller(kPanel, g.panels.padded_columns());
   Workspace workspace(memory);
   g.rows = workspace.take<Row>(g.row_count);
   g.parts_dw = workspace.take<float>((g.parts - 1) * g.dw_size);
@@ -185,9 +173,9 @@ inline void add_block(const Conv2dShape& s, const WeightGradient& g, const Block
     return p / panels * g.panels.columns + p % panels * kPanel;
   };
   // So few rows read it too few times for packing to pay.
-  const bool in_place = !Product::converts && dy && !g.depthwise && g.row_count <= kFewRows &&
-                        g.panels.columns % V::width == 0;
-  if (!g.depthwise && !in_place)
+  const bool in_place =
+      !Product::converts && dy && g.row_count <= kFewRows && g.panels.columns % V::width == 0;
+  if (!in_place)
     pack(block, [&](auto&& f) {
       for (std::int64_t p = first_panel; p < last_panel; ++p)
         f(channel_of(p), g.panels.columns_of(p % panels), g.panels.width_of(p % panels),
@@ -200,10 +188,6 @@ inline void add_block(const Conv2dShape& s, const WeightGradient& g, const Block
     const Row* rows = g.rows + tap * rows_per_list;
     const std::int64_t run_count =
         list_pixels(g, block, tap / s.S * s.dilation_h, tap % s.S * s.dilation_w, runs);
-    if (!Product::converts && g.depthwise) {
-      depthwise_weight(images, rows, rows_per_list, runs, run_count, dy, s.K, dw, !first_block);
-      continue;
-    }
     for (std::int64_t row = 0; row < rows_per_list; row += kRowsTogether)
       for_each_stretch(
           runs, run_count, [&](const Run* stretch, std::int64_t count, bool first, bool) {
@@ -244,7 +228,7 @@ template <class Product>
 inline const float* images_of(const WeightGradient& g, const Block& block, std::int64_t N,
                               const float* x, float* to) {
   const Windows& w = g.windows;
-  const std::int64_t C = w.channels, m = g.channels / C;
+  const std::int64_t C = w.channels;
   if (g.pointwise) {
     pack_images<Product>(g, block, N, x, to);
     return to;
@@ -270,23 +254,18 @@ inline const float* images_of(const WeightGradient& g, const Block& block, std::
                C;
   copy_block(w, block, g.pitch, x, to, [&](const float* from, float* at, std::int64_t pixels) {
     if (g.pitch.pixel == C) return copy(at, from, pixels * C);
-    for (std::int64_t p = 0; p < pixels; ++p, at += g.pitch.pixel, from += C) {
-      if (m == 1)
-        copy(at, from, C);
-      else
-        for (std::int64_t c = 0; c < g.channels; ++c) at[c] = from[c / m];
-    }
+    for (std::int64_t p = 0; p < pixels; ++p, at += g.pitch.pixel, from += C) copy(at, from, C);
   });
   return to;
 }
 
-// dw from a dy that `pack` packs (see add_block); dy itself may be null but for depthwise.
+// dw from a dy that `pack` packs (see add_block); dy itself may be null.
 template <class Product, class Pack>
 inline void weight_gradient(Context& context, const Conv2dShape& s, const float* dy, Pack&& pack,
                             const float* x, float* dw, void* memory) {
   if (s.N == 0) return clear(context, dw, s.R * s.S * (s.C / s.groups) * s.K);
   const WeightGradient g = make_weight_gradient<Product>(s, context.threads(), memory);
-  const std::int64_t all_panels = g.depthwise ? 1 : g.groups * g.panels.count();
+  const std::int64_t all_panels = g.groups * g.panels.count();
   const std::int64_t chunk_floats = ceil_div(all_panels, g.panel_chunks) *
                                     smaller(kPanel, g.panels.padded_columns()) * g.block_pixels;
   parallel_for(
@@ -315,6 +294,8 @@ inline void weight_gradient(Context& context, const Conv2dShape& s, const float*
 template <class Product>
 inline void correlate_weight(Context& context, const Conv2dShape& s, const float* dy,
                              const float* x, float* dw, void* memory) {
+  if constexpr (!Product::converts)
+    if (is_depthwise(s)) return depthwise_backward_weight(context, s, dy, x, dw, memory);
   const std::int64_t image = s.P * s.Q * s.K;
   auto pack = [&](const Block& block, auto&& for_panels) {
     const std::int64_t pixels = block.rows * s.Q;
@@ -335,6 +316,8 @@ inline void conv2d_backward_weight(Context& context, const Conv2dShape& shape, c
 
 template <class Product>
 inline std::size_t correlation_workspace(const Conv2dShape& shape, Pass pass, int threads) {
+  if constexpr (!Product::converts)
+    if (is_depthwise(shape)) return make_depthwise(shape, pass, threads, nullptr).bytes;
   if (pass == Pass::backward_weight)
     return make_weight_gradient<Product>(shape, threads, nullptr).bytes;
   return make_correlation<Product>(shape, pass == Pass::forward, threads, nullptr).bytes;

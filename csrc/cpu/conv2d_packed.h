@@ -10,8 +10,9 @@ inline Correlation make_packed(const Conv2dShape& s, const Pool2dShape* pool, in
 // A depthwise convolution reads its weights as they are.
 template <class Product>
 inline std::size_t packed_bytes(const Conv2dShape& s, const Pool2dShape*) {
+  if (is_depthwise(s)) return 0;
   const Correlation k = make_packed<Product>(s, nullptr, 1, nullptr);
-  return k.depthwise ? 0 : static_cast<std::size_t>(k.packed_floats()) * sizeof(float);
+  return static_cast<std::size_t>(k.packed_floats()) * sizeof(float);
 }
 
 template <class Product>

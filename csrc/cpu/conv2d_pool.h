@@ -143,7 +143,7 @@ inline void pooled_row(const PooledRow& r, const float* a, const float* b, int c
 // Whether the windows are 2x2, all pixels have the same taps, and these are so few that a pixel's
 // sum never leaves the registers.
 inline bool pools_in_registers(const Conv2dPoolShape& s, const Correlation& k) {
-  return s.pool.R == 2 && s.pool.S == 2 && !k.depthwise && k.region_count == 1 &&
+  return s.pool.R == 2 && s.pool.S == 2 && k.region_count == 1 &&
          s.conv.R * s.conv.S * k.terms <= kStretch;
 }
 

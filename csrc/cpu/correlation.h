@@ -106,13 +106,6 @@ inline void for_each_band(const Axis& axis, bool trim, F&& f) {
   }
 }
 
-// Depthwise: a group has one input channel, and so few output channels that the tiles of gemm.h,
-// which take vectors of a group's channels, would be mostly empty. There the vectors go across the
-// groups.
-inline bool is_depthwise(const Conv2dShape& s) {
-  return s.groups > 1 && s.groups == s.C && s.K / s.C < V::width;
-}
-
 // A larger window would have very many regions.
 constexpr std::int64_t kMostTrimmedTaps = 7;
 
@@ -146,10 +139,6 @@ struct Correlation {
   std::int64_t panel_chunks;     // into which every block's panels are cut (see chunks_of)
   std::int64_t rows_together;    // that all panels take before the next ones
 
-  // Depthwise only: a source channel meets `multiplier` result channels (forward), or the other way
-  // round. Forward copies repeat channels; backward copies have a plane for each of them.
-  bool depthwise;
-  std::int64_t multiplier, planes;
   std::int64_t result_channels;
 
   Region* regions;
@@ -207,10 +196,7 @@ inline std::int64_t list_regions(Correlation& k, Run* runs) {
                              s = columns.tap + b * columns.tap_step;
           const std::int64_t offset =
               k.h.offset_of(r) * k.pitch.row + k.w.offset_of(s) * k.pitch.pixel;
-          if (!k.depthwise) list.add({offset, k.terms, 1, k.tap_index(r, s) * k.terms});
-          for (std::int64_t j = 0; k.depthwise && j < k.planes; ++j)
-            list.add({offset + j * (k.copy_floats / k.planes), 1, k.w.dilation * k.pitch.pixel,
-                      (r * k.w.taps + s) * k.planes + j});
+          list.add({offset, k.terms, 1, k.tap_index(r, s) * k.terms});
         }
       if (runs) k.regions[k.region_count] = {rows, columns, runs + run_count, list.count()};
       run_count += list.count();
@@ -268,12 +254,9 @@ inline Correlation make_correlation(const Conv2dShape& s, bool forward, int thre
   k.groups = s.groups;
   k.terms = source_channels / s.groups;
   k.panels = {k.result_channels / s.groups};
-  k.depthwise = is_depthwise(s);
-  k.multiplier = s.K / s.C;
-  k.planes = k.depthwise && !forward ? k.multiplier : 1;
   const std::int64_t remainders = k.h.remainders() * k.w.remainders();
   const std::int64_t results = remainders * k.result_channels;
-  const std::int64_t all_panels = k.depthwise ? 1 : k.groups * k.panels.count();
+  const std::int64_t all_panels = k.groups * k.panels.count();
   const std::int64_t weights = k.h.taps * k.w.taps * k.terms * k.result_channels;
   if (pool_rows == 0 && shares_panels(k.windows, weights, all_panels, threads)) {
     k.blocks = cut_into_blocks(k.windows, 0, kImageBytes, 1);
@@ -285,30 +268,23 @@ inline Correlation make_correlation(const Conv2dShape& s, bool forward, int thre
   k.block_pixels = remainders * k.blocks.images * k.blocks.rows * k.windows.columns;
   k.block_results = k.pool_rows > 0 ? k.block_pixels * k.result_channels : 0;
 
-  const bool spread = k.depthwise && k.multiplier > 1;
   // The pooling of short sums wants all pixels to have the same taps.
   const bool short_sums = k.pool_rows > 0 && s.R * s.S * k.terms <= kStretch;
-  k.trimmed = !spread && !short_sums && worth_trimming(k.h, k.w, k.windows, results);
+  k.trimmed = !short_sums && worth_trimming(k.h, k.w, k.windows, results);
   const bool pooled_source = !forward && pool_rows > 0;
-  k.copied = Product::converts || spread || pooled_source || (k.windows.padded() && !k.trimmed);
+  k.copied = Product::converts || pooled_source || (k.windows.padded() && !k.trimmed);
   k.pitch = source_pitch(k.windows);
   if (k.copied) {
-    k.pitch = copy_pitch(k.windows, k.blocks, k.depthwise ? k.result_channels : source_channels);
-    k.copy_floats = k.planes * k.blocks.images * k.pitch.image;
+    k.pitch = copy_pitch(k.windows, k.blocks, source_channels);
+    k.copy_floats = k.blocks.images * k.pitch.image;
   }
-  k.rows_together =
-      !k.depthwise && s.R * s.S * k.terms <= kFewTerms ? kFewTermsRows : k.block_pixels;
+  k.rows_together = s.R * s.S * k.terms <= kFewTerms ? kFewTermsRows : k.block_pixels;
 
   const std::int64_t run_count = list_regions(k, nullptr);
   Workspace workspace(memory);
   k.regions = workspace.take<Region>(k.region_count);
   Run* runs = workspace.take<Run>(run_count);
-  // A depthwise convolution reads its weights where they are, unless they are not in plane order.
-  const std::int64_t taps = s.R * s.S;
-  k.weights = workspace.take<float>(packed         ? 0
-                                    : !k.depthwise ? k.packed_floats()
-                                    : k.planes > 1 ? taps * s.K
-                                                   : 0);
+  k.weights = workspace.take<float>(packed ? 0 : k.packed_floats());
   k.copies = workspace.take<float>(k.copy_floats * threads);
   k.results = workspace.take<float>(k.block_results * threads);
   k.rows = workspace.take<Row>(k.block_pixels * threads);
@@ -363,25 +339,9 @@ inline const float* images_of(const Correlation& k, const Block& block, const fl
     return source +
            ((block.image * w.height + block.row * w.step_h + w.origin_h) * w.width + w.origin_w) *
                w.channels;
-  const std::int64_t m = k.multiplier, channels = w.channels;
-  if (!k.depthwise || m == 1) {
-    copy_block(w, block, k.pitch, source, to,
-               [&](const float* from, float* at, std::int64_t pixels) {
-                 copy(at, from, pixels * channels);
-               });
-  } else if (k.h.forward) {
-    copy_block(w, block, k.pitch, source, to,
-               [&](const float* from, float* at, std::int64_t pixels) {
-                 for (std::int64_t c = 0; c < pixels * channels; ++c)
-                   for (std::int64_t j = 0; j < m; ++j) at[c * m + j] = from[c];
-               });
-  } else {
-    for (std::int64_t j = 0; j < m; ++j)
-      copy_block(w, block, k.pitch, source, to + j * (k.copy_floats / m),
-                 [&](const float* from, float* at, std::int64_t pixels) {
-                   for (std::int64_t c = 0; c < pixels * channels / m; ++c) at[c] = from[c * m + j];
-                 });
-  }
+  copy_block(w, block, k.pitch, source, to, [&](const float* from, float* at, std::int64_t pixels) {
+    copy(at, from, pixels * w.channels);
+  });
   return to;
 }
 
@@ -400,7 +360,7 @@ inline void for_each_region(Context& context, const Correlation& k, float* resul
                             Images&& images_at, Compute&& compute, Finish&& finish) {
   const std::int64_t image = k.h.result * k.w.result * k.result_channels;
   if (!k.h.covered() || !k.w.covered()) clear(context, result, k.windows.images * image);
-  const std::int64_t all_panels = k.depthwise ? 1 : k.groups * k.panels.count();
+  const std::int64_t all_panels = k.groups * k.panels.count();
   parallel_for(
       context, k.blocks.count * k.panel_chunks, 1,
       [&](std::int64_t begin, std::int64_t end, int worker) {

@@ -14,6 +14,7 @@
 #include "cpu/correlation.h"
 #include "cpu/depthwise.h"
 #include "cpu/conv2d.h"
+#include "cpu/depthwise_backward_weight.h"
 #include "cpu/conv2d_backward_weight.h"
 #include "cpu/dense.h"
 #include "cpu/bias_gradient.h"

@@ -68,6 +68,14 @@ inline Blocks cut_into_blocks(const Windows& w, std::int64_t result_channels, st
   return blocks;
 }
 
+// A gradient of the weights, of `size` floats, is cut into parts with a dw of their own: at most so
+// many, and so much memory, and each of pixels enough to pay for one.
+constexpr std::int64_t kMostParts = 8, kPartsBytes = 8 << 20, kPartPixels = 128;
+inline std::int64_t most_parts(std::int64_t pixels, std::int64_t size) {
+  const std::int64_t worth = smaller(kMostParts, pixels / kPartPixels);
+  return larger(1, smaller(worth, kPartsBytes / (4 * size)));
+}
+
 inline Block block_at(const Windows& w, const Blocks& blocks, std::int64_t index) {
   Block block;
   block.image = index / blocks.bands * blocks.images;
