@@ -83,6 +83,11 @@ def test_gelu_keeps_its_tail(isa):
     z = torch.from_numpy(x.astype(np.float64))
     exact = (z * torch.special.erfc(-z / 2**0.5) / 2).numpy()
     assert (np.abs(ops.gelu(x) / exact - 1)).max() < 2e-6
+    far = np.linspace(-40, -5, 10001, dtype=np.float32)
+    z = torch.from_numpy(far.astype(np.float64))
+    y = ops.gelu(far)
+    assert error(y, (z * torch.special.erfc(-z / 2**0.5) / 2).numpy()) < 4e-12
+    assert (y <= 0).all()
 
 
 @pytest.mark.parametrize("name", NAMES)

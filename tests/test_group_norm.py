@@ -50,6 +50,14 @@ def test_groups(isa, c, groups):
     check(floats(2, 7, 5, c), groups)
 
 
+def test_far_from_zero_and_first_rows_unlike_the_rest(isa):
+    """Sums are of distances from the means of a sample's first rows."""
+    check(floats(2, 20, 16, 12) + np.linspace(-300, 300, 12, dtype=np.float32), 12)
+    x = floats(2, 40, 32, 12)
+    x[:, 0] += 1000
+    check(x, 4)
+
+
 @given(st.integers(1, 4), sizes, st.integers(1, 6), st.integers(1, 5), st.integers(1, 9))
 def test_random_shapes(n, h, w, groups, width):
     if h * w * width == 1:

@@ -49,42 +49,55 @@ inline void for_row_groups(std::int64_t first, std::int64_t last, std::int64_t c
     });
 }
 
-// Adds a block of rows of some channels, at most kChannelsAtOnce, to the moments of the `before`
-// rows above it, zeros where there are none. A row has `pitch` floats. Squares are taken of the
-// distances from the block's own mean, rounded; what the rounding leaves is made good.
-inline void add_block(const float* x, std::int64_t rows, std::int64_t pitch, std::int64_t channels,
-                      double before, double* mean, double* square) {
-  float center[kChannelsAtOnce], rest[kChannelsAtOnce], squares[kChannelsAtOnce];
-  for (float* sums : {center, rest, squares}) clear(sums, channels);
-  for_row_groups(0, rows, channels, [&](std::int64_t n, auto count, std::int64_t c, auto lanes) {
-    V sum = load(center + c, lanes);
+// The means of a block of rows by channel, at most kChannelsAtOnce of them, rounded.
+inline void block_means(const float* x, std::int64_t rows, std::int64_t pitch,
+                        std::int64_t channels, float* mean) {
+  clear(mean, channels);
+  for_row_groups(0, rows, channels, [=](std::int64_t n, auto count, std::int64_t c, auto lanes) {
+    V sum = load(mean + c, lanes);
     CONVLET_UNROLL
     for (int i = 0; i < decltype(count)::value; ++i)
       sum = sum + load(x + (n + i) * pitch + c, lanes);
-    store(center + c, sum, lanes);
+    store(mean + c, sum, lanes);
   });
   const V share = broadcast(1.0f / static_cast<float>(rows));
-  for_vectors(0, channels, [&](std::int64_t c, auto lanes) {
-    store(center + c, load(center + c, lanes) * share, lanes);
+  for_vectors(0, channels, [=](std::int64_t c, auto lanes) {
+    store(mean + c, load(mean + c, lanes) * share, lanes);
   });
-  for_row_groups(0, rows, channels, [&](std::int64_t n, auto count, std::int64_t c, auto lanes) {
-    const V middle = load(center + c, lanes);
-    V left = load(rest + c, lanes), sum = load(squares + c, lanes);
+}
+
+// Adds a block of rows of some channels, at most kChannelsAtOnce, to the moments of the `before`
+// rows above it, zeros where there are none. A row has `pitch` floats. Squares are taken of the
+// distances from the mean of the rows above or, in the first block, from its own: what a channel's
+// values have in common is gone before anything is squared, and one pass suffices.
+inline void add_block(const float* x, std::int64_t rows, std::int64_t pitch, std::int64_t channels,
+                      double before, double* mean, double* square) {
+  float center[kChannelsAtOnce], rest[kChannelsAtOnce], squares[kChannelsAtOnce];
+  for (float* sums : {rest, squares}) clear(sums, channels);
+  if (before == 0.0)
+    block_means(x, rows, pitch, channels, center);
+  else
+    for (std::int64_t c = 0; c < channels; ++c) center[c] = static_cast<float>(mean[c]);
+  const float* middles = center;
+  float *left = rest, *sums = squares;
+  for_row_groups(0, rows, channels, [=](std::int64_t n, auto count, std::int64_t c, auto lanes) {
+    const V middle = load(middles + c, lanes);
+    V distances = load(left + c, lanes), sum = load(sums + c, lanes);
     CONVLET_UNROLL
     for (int i = 0; i < decltype(count)::value; ++i) {
       const V distance = load(x + (n + i) * pitch + c, lanes) - middle;
-      left = left + distance;
+      distances = distances + distance;
       sum = fma(distance, distance, sum);
     }
-    store(rest + c, left, lanes);
-    store(squares + c, sum, lanes);
+    store(left + c, distances, lanes);
+    store(sums + c, sum, lanes);
   });
   const double rows_here = static_cast<double>(rows), inverse = 1.0 / rows_here;
   const Shares shares = shares_of(before, rows_here);
   for (std::int64_t c = 0; c < channels; ++c) {
-    const double r = rest[c], left = r * inverse;
-    const Moments block = {static_cast<double>(center[c]) + left,
-                           static_cast<double>(squares[c]) - r * left};
+    const double r = rest[c], offset = r * inverse;
+    const Moments block = {static_cast<double>(center[c]) + offset,
+                           static_cast<double>(squares[c]) - r * offset};
     const Moments all = merged({mean[c], square[c]}, block, shares);
     mean[c] = all.mean;
     square[c] = all.square;

@@ -1,11 +1,11 @@
-// group_norm (formulas in ops/group_norm.h). A sample is P rows of C channels, whose statistics are
-// those of the channels (batch_norm.h) merged within each group. A sample is never split among
-// threads.
+// group_norm (formulas in ops/group_norm.h). A sample is P rows of C channels. One pass takes the
+// sums of its channels, of distances from a center that is near their mean; the channels' moments
+// are then merged within each group. A sample is never split among threads.
 namespace convlet::CONVLET_ISA {
 
 // Of one worker, by channel.
 struct GroupNormWork {
-  double *mean, *square;
+  double *distance, *square;              // sums of x - center and of its square
   float *center, *factor, *rest, *slope;  // what the elements are normalised by
 };
 
@@ -31,106 +31,174 @@ inline std::size_t group_norm_workspace(const GroupNormShape& s, Pass pass, int 
   return bytes;
 }
 
-// f(first position, last position) for the blocks of a sample, in order.
-template <class F>
-inline void for_position_blocks(const GroupNormShape& s, F f) {
-  for (std::int64_t p = 0; p < s.P; p += kRowsOfBlock) f(p, smaller(p + kRowsOfBlock, s.P));
+// The gradient of a sample, and by channel its sums of dy * (x - center) and of dy.
+struct GroupGradient {
+  const float* dy;
+  double *product, *plain;
+};
+
+// Adds a block of rows of some channels, at most kChannelsAtOnce, to the sums.
+template <bool kBackward>
+inline void add_group_block(const GroupNormShape& s, std::int64_t first, std::int64_t last,
+                            std::int64_t channel, std::int64_t channels, const float* x,
+                            const GroupNormWork& work, const GroupGradient& gradient) {
+  float memory[4 * kChannelsAtOnce];
+  float *distances = memory, *squares = distances + channels, *products = squares + channels,
+        *plains = products + channels;
+  clear(memory, (kBackward ? 4 : 2) * channels);
+  const float *from = x + channel, *dy = kBackward ? gradient.dy + channel : nullptr,
+              *centers = work.center + channel;
+  const std::int64_t pitch = s.C;
+  for_row_groups(first, last, channels,
+                 [=](std::int64_t n, auto count, std::int64_t c, auto lanes) {
+                   const V center = load(centers + c, lanes);
+                   V sum = load(distances + c, lanes), square = load(squares + c, lanes);
+                   V product = zero(), plain = zero();
+                   if (kBackward)
+                     product = load(products + c, lanes), plain = load(plains + c, lanes);
+                   CONVLET_UNROLL
+                   for (int i = 0; i < decltype(count)::value; ++i) {
+                     const std::int64_t at = (n + i) * pitch + c;
+                     const V distance = load(from + at, lanes) - center;
+                     sum = sum + distance;
+                     square = fma(distance, distance, square);
+                     if (!kBackward) continue;
+                     const V g = load(dy + at, lanes);
+                     product = fma(g, distance, product);
+                     plain = plain + g;
+                   }
+                   store(distances + c, sum, lanes);
+                   store(squares + c, square, lanes);
+                   if (!kBackward) return;
+                   store(products + c, product, lanes);
+                   store(plains + c, plain, lanes);
+                 });
+  auto add = [=](const float* sums, double* totals) {
+    for (std::int64_t c = 0; c < channels; ++c) totals[channel + c] += static_cast<double>(sums[c]);
+  };
+  add(distances, work.distance);
+  add(squares, work.square);
+  if (!kBackward) return;
+  add(products, gradient.product);
+  add(plains, gradient.plain);
 }
 
-// center and factor: the mean of a channel's group, rounded, and 1 / sqrt(variance + epsilon).
-inline void group_statistics(const GroupNormShape& s, const float* x, const GroupNormWork& work) {
-  for (std::int64_t c = 0; c < s.C; ++c) work.mean[c] = work.square[c] = 0.0;
-  for_position_blocks(s, [&](std::int64_t first, std::int64_t last) {
-    for_pieces(s.C, [&](std::int64_t c, std::int64_t channels) {
-      add_block(x + first * s.C + c, last - first, s.C, channels, static_cast<double>(first),
-                work.mean + c, work.square + c);
-    });
+// All sums of a sample, and work.center: the means of its first rows.
+template <bool kBackward>
+inline void sum_sample(const GroupNormShape& s, const float* x, const GroupNormWork& work,
+                       const GroupGradient& gradient) {
+  for (std::int64_t c = 0; c < s.C; ++c) work.distance[c] = work.square[c] = 0.0;
+  if (kBackward)
+    for (std::int64_t c = 0; c < s.C; ++c) gradient.product[c] = gradient.plain[c] = 0.0;
+  for_pieces(s.C, [&](std::int64_t c, std::int64_t channels) {
+    block_means(x + c, smaller(kRowsOfBlock, s.P), s.C, channels, work.center + c);
   });
+  for (std::int64_t p = 0; p < s.P; p += kRowsOfBlock)
+    for_pieces(s.C, [&](std::int64_t c, std::int64_t channels) {
+      add_group_block<kBackward>(s, p, smaller(p + kRowsOfBlock, s.P), c, channels, x, work,
+                                 gradient);
+    });
+}
+
+// From the sums of a sample, center and factor: the mean of a channel's group, rounded, and
+// 1 / sqrt(variance + epsilon). The sums of dy * (x - center) become those of dy * (x - mean).
+template <bool kBackward>
+inline void group_statistics(const GroupNormShape& s, const GroupNormWork& work,
+                             const GroupGradient& gradient) {
   const std::int64_t width = s.C / s.groups;
   const double rows = static_cast<double>(s.P);
+  auto channel_moments = [=](std::int64_t c) -> Moments {
+    const double offset = work.distance[c] / rows;
+    return {static_cast<double>(work.center[c]) + offset,
+            work.square[c] - work.distance[c] * offset};
+  };
   for (std::int64_t c = 0; c < s.C; c += width) {
-    Moments all = {work.mean[c], work.square[c]};
+    Moments all = channel_moments(c);
     for (std::int64_t i = 1; i < width; ++i)
-      all = merged(all, {work.mean[c + i], work.square[c + i]},
-                   shares_of(static_cast<double>(i) * rows, rows));
+      all = merged(all, channel_moments(c + i), shares_of(static_cast<double>(i) * rows, rows));
     const double square = all.square < 0.0 ? 0.0 : all.square;
     const double variance = square / (rows * static_cast<double>(width));
     const float inverse =
         static_cast<float>(1.0 / std::sqrt(variance + static_cast<double>(s.epsilon)));
     for (std::int64_t i = c; i < c + width; ++i) {
+      if (kBackward)
+        gradient.product[i] += (static_cast<double>(work.center[i]) - all.mean) * gradient.plain[i];
       work.center[i] = static_cast<float>(all.mean);
       work.factor[i] = inverse;
     }
   }
 }
 
+// f(p, c, lanes) for the vectors of a sample's rows. Blocks of rows come last to first: the last
+// ones have just been read and are still in the cache.
+template <class F>
+inline void for_sample_backwards(const GroupNormShape& s, F f) {
+  const std::int64_t C = s.C;
+  for (std::int64_t p = (s.P - 1) / kRowsOfBlock * kRowsOfBlock; p >= 0; p -= kRowsOfBlock)
+    for (std::int64_t row = p; row < smaller(p + kRowsOfBlock, s.P); ++row)
+      for_vectors(0, C, [=](std::int64_t c, auto lanes) { f(row, c, lanes); });
+}
+
 inline void group_norm(Context& context, const GroupNormShape& s, const float* x,
                        const float* gamma, const float* beta, float* y, void* workspace) {
+  const std::int64_t C = s.C, size = s.P * C;
   parallel_for(
-      context, s.N, grain_of(2 * s.P * s.C), [&](std::int64_t begin, std::int64_t end, int worker) {
+      context, s.N, grain_of(2 * size), [&](std::int64_t begin, std::int64_t end, int worker) {
         const GroupNormWork work = group_norm_work(s, workspace, worker);
+        const GroupGradient none{};
         for (std::int64_t n = begin; n < end; ++n) {
-          group_statistics(s, x + n * s.P * s.C, work);
+          sum_sample<false>(s, x + n * size, work, none);
+          group_statistics<false>(s, work, none);
           for (std::int64_t c = 0; c < s.C; ++c) {
             if (gamma) work.factor[c] *= gamma[c];
             work.rest[c] = beta ? beta[c] : 0.0f;
           }
-          for (std::int64_t p = n * s.P; p < (n + 1) * s.P; ++p)
-            for_vectors(0, s.C, [=](std::int64_t c, auto lanes) {
-              const V distance = load(x + p * s.C + c, lanes) - load(work.center + c, lanes);
-              store(y + p * s.C + c,
-                    fma(distance, load(work.factor + c, lanes), load(work.rest + c, lanes)), lanes);
-            });
+          const GroupNormWork by = work;
+          const float* x_n = x + n * size;
+          float* y_n = y + n * size;
+          for_sample_backwards(s, [=](std::int64_t p, std::int64_t c, auto lanes) {
+            const V distance = load(x_n + p * C + c, lanes) - load(by.center + c, lanes);
+            store(y_n + p * C + c,
+                  fma(distance, load(by.factor + c, lanes), load(by.rest + c, lanes)), lanes);
+          });
         }
       });
 }
 
-// By channel of one sample: the sums of dy in `plain` and of dy * (x - center) in `product`.
-inline void group_gradient_sums(const GroupNormShape& s, const float* dy, const float* x,
-                                const float* center, double* product, double* plain) {
-  for (std::int64_t c = 0; c < s.C; ++c) product[c] = plain[c] = 0.0;
-  for_position_blocks(s, [&](std::int64_t first, std::int64_t last) {
-    add_gradients(
-        first, last, s.C,
-        [=](std::int64_t p, std::int64_t c, auto lanes) -> GradientTerms {
-          return {load(dy + p * s.C + c, lanes),
-                  load(x + p * s.C + c, lanes) - load(center + c, lanes)};
-        },
-        plain, product);
-  });
-}
-
-// dx of one sample, unless it is null: factor * gamma * dy - rest - slope * (x - center), where
-// rest and slope are a group's. The sums of dy * (x - center) become those of dy * x^.
-inline void group_norm_backward_sample(const GroupNormShape& s, const float* dy, const float* x,
-                                       const float* gamma, const GroupNormWork& work,
-                                       double* product, const double* plain, float* dx) {
+// What dx of one sample is made of: factor * gamma * dy - rest - slope * (x - center), where rest
+// and slope are a group's. The sums of dy * (x - mean) become those of dy * x^.
+inline void group_gradients(const GroupNormShape& s, const float* gamma, const GroupNormWork& work,
+                            const GroupGradient& gradient) {
   const std::int64_t width = s.C / s.groups;
   const double count = static_cast<double>(s.P * width);
   for (std::int64_t c = 0; c < s.C; c += width) {
     double sum = 0.0, with_distance = 0.0;
     for (std::int64_t i = c; i < c + width; ++i) {
       const double g = gamma ? static_cast<double>(gamma[i]) : 1.0;
-      sum += g * plain[i];
-      with_distance += g * product[i];
+      sum += g * gradient.plain[i];
+      with_distance += g * gradient.product[i];
     }
     const double inverse = static_cast<double>(work.factor[c]);
     for (std::int64_t i = c; i < c + width; ++i) {
-      product[i] *= inverse;
+      gradient.product[i] *= inverse;
       work.rest[i] = static_cast<float>(inverse * sum / count);
       work.slope[i] = static_cast<float>(inverse * inverse * inverse * with_distance / count);
       if (gamma) work.factor[i] *= gamma[i];
     }
   }
-  if (!dx) return;
-  for (std::int64_t p = 0; p < s.P; ++p)
-    for_vectors(0, s.C, [=](std::int64_t c, auto lanes) {
-      const std::int64_t i = p * s.C + c;
-      const V distance = load(x + i, lanes) - load(work.center + c, lanes);
-      const V direct = load(dy + i, lanes) * load(work.factor + c, lanes);
-      const V indirect = fma(distance, load(work.slope + c, lanes), load(work.rest + c, lanes));
-      store(dx + i, direct - indirect, lanes);
-    });
+}
+
+inline void group_norm_backward_sample(const GroupNormShape& s, const float* x, const float* dy,
+                                       const GroupNormWork& work, float* dx) {
+  const std::int64_t C = s.C;
+  const float *center = work.center, *factor = work.factor, *rest = work.rest, *slope = work.slope;
+  for_sample_backwards(s, [=](std::int64_t p, std::int64_t c, auto lanes) {
+    const std::int64_t i = p * C + c;
+    const V distance = load(x + i, lanes) - load(center + c, lanes);
+    const V direct = load(dy + i, lanes) * load(factor + c, lanes);
+    const V indirect = fma(distance, load(slope + c, lanes), load(rest + c, lanes));
+    store(dx + i, direct - indirect, lanes);
+  });
 }
 
 inline void group_norm_backward(Context& context, const GroupNormShape& s, const float* dy,
@@ -144,12 +212,14 @@ inline void group_norm_backward(Context& context, const GroupNormShape& s, const
                [&](std::int64_t begin, std::int64_t end, int worker) {
                  const GroupNormWork work = group_norm_work(s, workspace, worker);
                  for (std::int64_t n = begin; n < end; ++n) {
-                   double *product = sums + n * 2 * s.C, *plain = product + s.C;
-                   const float *dy_n = dy + n * size, *x_n = x + n * size;
-                   group_statistics(s, x_n, work);
-                   group_gradient_sums(s, dy_n, x_n, work.center, product, plain);
-                   group_norm_backward_sample(s, dy_n, x_n, gamma, work, product, plain,
-                                              out.dx ? out.dx + n * size : nullptr);
+                   const float* x_n = x + n * size;
+                   double* own = sums + n * 2 * s.C;
+                   const GroupGradient gradient = {dy + n * size, own, own + s.C};
+                   sum_sample<true>(s, x_n, work, gradient);
+                   group_statistics<true>(s, work, gradient);
+                   group_gradients(s, gamma, work, gradient);
+                   if (out.dx)
+                     group_norm_backward_sample(s, x_n, gradient.dy, work, out.dx + n * size);
                  }
                });
   parallel_for(context, s.C, grain_of(2 * s.N), [&](std::int64_t begin, std::int64_t end, int) {

@@ -487,6 +487,18 @@ inline float first_lane(V a) {
 }
 
 // The sum and the maximum of the lanes, in a fixed order.
+#if CONVLET_ISA_LEVEL > 0
+inline float sum_of_lanes(V a) {
+#if CONVLET_ISA_LEVEL == 2
+  const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(a.v), _mm512_extractf32x8_ps(a.v, 1));
+#else
+  const __m256 half = a.v;
+#endif
+  __m128 sum = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+  sum = _mm_add_ps(sum, _mm_movehl_ps(sum, sum));
+  return _mm_cvtss_f32(_mm_add_ss(sum, _mm_shuffle_ps(sum, sum, 1)));
+}
+#else
 inline float sum_of_lanes(V a) {
   float lane[V::width];
   store(lane, a);
@@ -494,6 +506,7 @@ inline float sum_of_lanes(V a) {
     for (int i = 0; i < half; ++i) lane[i] += lane[i + half];
   return lane[0];
 }
+#endif
 inline float max_of_lanes(V a) {
   float lane[V::width];
   store(lane, a);

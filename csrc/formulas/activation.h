@@ -17,8 +17,10 @@ CONVLET_HOST_DEVICE inline V activate(Activation activation, V x, V alpha) {
       return sigmoid(x);
     case Activation::tanh:
       return tanh(x);
-    case Activation::gelu:
-      return x * normal(x).lower_tail;
+    case Activation::gelu: {  // with the tail, not with erf, nothing cancels for negative x
+      const V tail = normal_tail(abs(x));
+      return x * select(x > zero(), broadcast(1.0f) - tail, tail);
+    }
     case Activation::silu:
       return x * sigmoid(x);
     case Activation::relu6:
@@ -79,9 +81,9 @@ CONVLET_HOST_DEVICE inline V activation_gradient(Activation activation, V dy, V 
     case Activation::tanh:
       return dy * (one - y * y);
     case Activation::gelu: {
-      constexpr float kInverseSqrt2Pi = 0.398942280f;
-      const Normal phi = normal(x);
-      return dy * fma(x * broadcast(kInverseSqrt2Pi), phi.density, phi.lower_tail);
+      const V z = abs(x), tail = normal_tail(z);
+      const V left = fma(zero() - tail * z, normal_hazard(z), tail);  // the gradient at -z
+      return dy * select(x > zero(), one - left, left);
     }
     case Activation::silu: {
       const V s = sigmoid(x);
