@@ -33,6 +33,7 @@ FILES = (
     "dense",
     "dropout",
     "elementwise_loss",
+    "first_layer",
     "focal_loss",
     "group_norm",
     "launch_errors",

@@ -1,6 +1,7 @@
 // conv2d: a row of the product is a pixel of y, a column an output channel, a term a tap and an
 // input channel.
 #include "cuda/convolution.cuh"
+#include "cuda/first_layer.cuh"
 
 namespace convlet::cuda {
 
@@ -19,6 +20,14 @@ void convolve(Context& context, const Conv2dShape& s, const Batch& batch, const 
     return;
   }
   const ProductShape shape = forward_product(s, batch.count);
+  if (batch.count == 1 && is_first_layer(s, 1, 1)) {
+    Result result = matrix_result(y, shape.rows, shape.columns, s.K, 0);
+    result.bias = bias;
+    result.activation = activation;
+    multiply_first_layer<precision>(context, first_layer(s, 1, 1, x),
+                                    matrix(w, shape.terms, shape.columns, s.K, 0), result);
+    return;
+  }
   const SliceSteps steps = slice_steps(s, batch);
   Slices<Patches, Matrix, true, false> problem;
   problem.a = input_patches(s, x, steps.x);
@@ -41,10 +50,10 @@ void conv2d(Context& context, const Conv2dShape& shape, const float* x, const fl
 std::size_t convolution_workspace(const Conv2dShape& shape, Pass pass, std::int64_t batch,
                                   Precision precision) {
   if (is_direct(shape)) return direct_workspace(shape, pass);
-  return product_workspace(pass == Pass::forward          ? forward_product(shape, batch)
-                           : pass == Pass::backward_input ? backward_input_product(shape, batch)
-                                                          : backward_weight_product(shape, batch),
-                           precision);
+  if (pass == Pass::backward_weight) return backward_weight_workspace(shape, batch, precision);
+  return product_workspace(
+      pass == Pass::forward ? forward_product(shape, batch) : backward_input_product(shape, batch),
+      precision);
 }
 
 template <Precision precision>

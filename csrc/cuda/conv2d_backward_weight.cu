@@ -1,8 +1,24 @@
 // conv2d_backward_weight: a row of the product is a tap and an input channel, a column an output
 // channel, a term a pixel of y. The sum is long and the result small, so it is nearly always cut.
 #include "cuda/convolution.cuh"
+#include "cuda/first_layer_gradient.cuh"
 
 namespace convlet::cuda {
+
+namespace {
+
+bool is_first_layer_gradient(const Conv2dShape& s) {
+  return has_few_channels(s) && fits<PixelGradient>(first_layer_gradient(s, 1, 1, nullptr));
+}
+
+}  // namespace
+
+std::size_t backward_weight_workspace(const Conv2dShape& s, std::int64_t batch,
+                                      Precision precision) {
+  if (batch == 1 && is_first_layer_gradient(s))
+    return first_layer_gradient_workspace(first_layer_gradient(s, 1, 1, nullptr), s.K);
+  return product_workspace(backward_weight_product(s, batch), precision);
+}
 
 ProductShape backward_weight_product(const Conv2dShape& s, std::int64_t batch) {
   const std::int64_t rows = s.R * s.S * (s.C / s.groups);
@@ -20,6 +36,12 @@ void convolve_backward_weight(Context& context, const Conv2dShape& s, const Batc
     return;
   }
   const ProductShape shape = backward_weight_product(s, batch.count);
+  if (batch.count == 1 && is_first_layer_gradient(s)) {
+    multiply_first_layer_gradient<PixelGradient, precision>(
+        context, first_layer_gradient(s, 1, 1, x), s.K, dw, workspace,
+        matrix(dy, shape.terms, shape.columns, s.K, 0));
+    return;
+  }
   const SliceSteps steps = slice_steps(s, batch);
   Slices<Patches, Matrix, false, false> problem;
   problem.a = input_patches(s, x, steps.x);

@@ -3,6 +3,7 @@
 // workspace. Backward, the convolution's gradient is made there for the products of conv2d, but for
 // the weights of windows of four pixels: conv2d_pool_backward_weight.cu.
 #include "cuda/conv2d_pool.cuh"
+#include "cuda/first_layer.cuh"
 
 namespace convlet::cuda {
 namespace {
@@ -151,7 +152,7 @@ template <Precision precision>
 std::size_t conv2d_pool_workspace(const Conv2dPoolShape& s, Pass pass, int threads) {
   if (pass == Pass::forward && pools_tiles(s, precision)) return 0;
   if (pass == Pass::backward_weight && multiplies_choices(s))
-    return product_workspace(backward_weight_product(s.conv, 1), precision);
+    return choices_workspace(s, precision);
   return plane_bytes(s) + conv2d_workspace<precision>(s.conv, pass, threads);
 }
 
@@ -161,6 +162,13 @@ void conv2d_pool(Context& context, const Conv2dPoolShape& s, const float* x, con
                  void* workspace) {
   PooledResult result = pooled_result(s, bias, activation, y, choice);
   if (pools_tiles(s, precision)) {
+    const auto window_h = static_cast<int>(s.pool.R), window_w = static_cast<int>(s.pool.S);
+    if (is_first_layer(s.conv, window_h, window_w)) {
+      multiply_first_layer<precision>(context, first_layer(s.conv, window_h, window_w, x),
+                                      matrix(w, product_of(s).terms, s.conv.K, s.conv.K, 0),
+                                      result);
+      return;
+    }
     launch_tiles<precision>(context, pooled_convolution(s, x, w, result),
                             cut_product(product_of(s), precision));
     return;

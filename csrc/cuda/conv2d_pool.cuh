@@ -48,6 +48,7 @@ inline WindowPatches window_patches(const Conv2dPoolShape& s, const float* x) {
 // conv2d_pool_backward_weight.cu: the gradient of the weights for windows of four pixels, straight
 // from dy and the choices.
 bool multiplies_choices(const Conv2dPoolShape& shape);
+std::size_t choices_workspace(const Conv2dPoolShape& shape, Precision precision);
 template <Precision precision>
 void multiply_choices(Context& context, const Conv2dPoolShape& shape, const float* dy,
                       const std::uint8_t* choice, const float* x, float* dw, void* workspace);

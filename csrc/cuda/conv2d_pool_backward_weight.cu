@@ -3,6 +3,7 @@
 // gradient of the convolution is not made in memory. dy and the choices come to shared memory, and
 // a thread makes its four factors of one value and one byte.
 #include "cuda/conv2d_pool.cuh"
+#include "cuda/first_layer_gradient.cuh"
 
 namespace convlet::cuda {
 namespace {
@@ -35,6 +36,29 @@ struct PooledLayout {
     for (int j = 0; j < 4; ++j) value[j] = chosen == j ? dy : 0.0f;
   }
 };
+
+// A step of them for the first layer.
+template <int columns>
+struct ChosenGradient {
+  using Layout = PooledLayout<columns>;
+  using Source = PooledGradient;
+  static constexpr int kFloats = kWindows * columns * 5 / 4;
+  CONVLET_DEVICE static int pixel(int t, int j) { return kWindow * t + j; }
+
+  PooledGradient dy;
+  CONVLET_DEVICE Source results(std::int64_t first, int count) const {
+    PooledGradient of_tile = dy;
+    of_tile.lines = (first + count) / kWindow;
+    return of_tile;
+  }
+};
+
+FirstLayerGradient first_layer_of(const Conv2dPoolShape& s, const float* x) {
+  return first_layer_gradient(s.conv, static_cast<int>(s.pool.R), static_cast<int>(s.pool.S), x);
+}
+bool is_first_layer(const Conv2dPoolShape& s) {
+  return has_few_channels(s.conv) && fits<ChosenGradient>(first_layer_of(s, nullptr));
+}
 
 struct ChosenPixels {
   static constexpr bool kColumnsOfAAreTerms = false;
@@ -99,14 +123,26 @@ bool multiplies_choices(const Conv2dPoolShape& s) {
   return s.pool.R * s.pool.S == kWindow && s.pool.C % 4 == 0 && !is_direct(s.conv);
 }
 
+std::size_t choices_workspace(const Conv2dPoolShape& s, Precision precision) {
+  if (is_first_layer(s))
+    return first_layer_gradient_workspace(first_layer_of(s, nullptr), s.conv.K);
+  return product_workspace(backward_weight_product(s.conv, 1), precision);
+}
+
 template <Precision precision>
 void multiply_choices(Context& context, const Conv2dPoolShape& s, const float* dy,
                       const std::uint8_t* choice, const float* x, float* dw, void* workspace) {
+  const PooledGradient gradient = {dy, choice, s.pool.N * s.pool.P * s.pool.Q, s.pool.C};
+  if (is_first_layer(s)) {
+    multiply_first_layer_gradient<ChosenGradient, precision>(context, first_layer_of(s, x),
+                                                             s.conv.K, dw, workspace, gradient);
+    return;
+  }
   const ProductShape shape = backward_weight_product(s.conv, 1);
   const Cut cut = cut_product(shape, precision);
   ChosenPixels problem;
   problem.a = window_patches(s, x);
-  problem.b = {dy, choice, s.pool.N * s.pool.P * s.pool.Q, s.pool.C};
+  problem.b = gradient;
   problem.y = matrix_result(dw, shape.rows, shape.columns, s.conv.K, 0);
   problem.terms = shape.terms;
   multiply_parts(context, problem, cut, shape.elements, s.conv.K, workspace,

@@ -64,6 +64,8 @@ void matmul(Context& context, const MatmulShape& shape, const float* a, const fl
 
 std::size_t convolution_workspace(const Conv2dShape& shape, Pass pass, std::int64_t batch,
                                   Precision precision);
+std::size_t backward_weight_workspace(const Conv2dShape& shape, std::int64_t batch,
+                                      Precision precision);
 // The product that each pass is.
 ProductShape forward_product(const Conv2dShape& shape, std::int64_t batch);
 ProductShape backward_input_product(const Conv2dShape& shape, std::int64_t batch);

@@ -22,6 +22,7 @@ from simt.library import HERE, build
 
 RECORD = HERE / "kernels.json"
 DOCUMENT = HERE.parent.parent / "docs" / "cuda_kernels.md"
+PRODUCTS = ("product_kernel", "first_layer_kernel", "first_layer_gradient_kernel")
 BEGIN, END = "<!-- kernels.json as a table -->", "<!-- end of it -->"
 
 
@@ -87,7 +88,7 @@ def table(record: dict) -> str:
             for key, number in numbers.items():
                 largest = key in ("threads", "shared")
                 total[key] = max(total[key], number) if largest else total[key] + number
-            if kernel == "product_kernel" and workload.startswith("conv2d"):
+            if kernel in PRODUCTS and workload.startswith("conv2d"):
                 products.append(f"| {workload} | {costs(numbers)} |")
     lines = [
         "| kernel | threads | registers, sm_80 / sm_90 / most | stack | shared memory, KiB |"

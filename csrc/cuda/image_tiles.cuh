@@ -1,0 +1,85 @@
+// The results of a convolution cut into tiles, for kernels that bring the part of the image that a
+// tile needs to shared memory: whole lines of results, or a part of one. With a pooling after it,
+// lines of its windows. The results of a tile follow each other in the order of the product's rows.
+#pragma once
+#include "cuda/convolution.cuh"
+
+namespace convlet::cuda {
+
+struct ImageTiles {
+  const float* x;
+  std::int64_t image;         // elements
+  int height, row, channels;  // lines of an image, elements of a line
+  int stride_h, stride_w, dilation_h;
+  int first_h, first_w;  // where the first tap of the first result falls
+  int taps_w;
+  int P, Q, window_h, window_w;      // results, whole windows; 1x1 without pooling
+  int tile_h, tile_w, down, across;  // of a tile, and how many tiles an image has
+  int lines, width;                  // of the image for a tile; pixels
+  std::int64_t tiles;
+
+  CONVLET_DEVICE int results() const { return tile_h * tile_w; }
+};
+
+// Tiles of at most `most` results, which is a multiple of the windows' pixels.
+inline ImageTiles image_tiles(const Conv2dShape& s, int window_h, int window_w, int most,
+                              const float* x) {
+  ImageTiles t;
+  t.x = x, t.image = s.H * s.W * s.C;
+  t.height = static_cast<int>(s.H), t.row = static_cast<int>(s.W * s.C);
+  t.channels = static_cast<int>(s.C);
+  t.stride_h = static_cast<int>(s.stride_h), t.stride_w = static_cast<int>(s.stride_w);
+  t.dilation_h = static_cast<int>(s.dilation_h);
+  t.first_h = static_cast<int>(-s.pad_top), t.first_w = static_cast<int>(-s.pad_left);
+  t.taps_w = static_cast<int>(s.S);
+  t.P = static_cast<int>(s.P), t.Q = static_cast<int>(s.Q);
+  t.window_h = window_h, t.window_w = window_w;
+  const int longest = most / window_h;
+  t.tile_w = std::min(t.Q, longest / window_w * window_w);
+  t.tile_h = t.tile_w < t.Q ? window_h : std::min(t.P, longest / t.Q * window_h);
+  t.down = static_cast<int>(ceil_div(t.P, t.tile_h));
+  t.across = static_cast<int>(ceil_div(t.Q, t.tile_w));
+  t.tiles = s.N * t.down * t.across;
+  t.lines = (t.tile_h - 1) * t.stride_h + static_cast<int>((s.R - 1) * s.dilation_h) + 1;
+  t.width = (t.tile_w - 1) * t.stride_w + t.taps_w;
+  return t;
+}
+
+// Whether an image has one to three channels, and nothing that these kernels have no way for.
+inline bool has_few_channels(const Conv2dShape& s) {
+  return s.C <= 3 && s.groups == 1 && s.dilation_w == 1 && s.R * s.S <= 128 &&
+         std::max({s.stride_h, s.stride_w, s.dilation_h}) <= 16 && s.P * s.Q > 0 && !is_direct(s);
+}
+
+constexpr std::size_t kMostShared = std::size_t{96} << 10;  // of a block where it is smallest
+
+// A tile: its results begin with `first` of all.
+struct TilePlace {
+  const float* image;
+  int h, w;  // of the pixel of the image that its first result begins with
+  int count;
+  std::int64_t first;
+};
+
+CONVLET_DEVICE TilePlace tile_place(const ImageTiles& t, std::int64_t tile) {
+  const std::int64_t line = divide(tile, t.across), n = divide(line, t.down);
+  const int p = static_cast<int>(line - n * t.down) * t.tile_h;
+  const int q = static_cast<int>(tile - line * t.across) * t.tile_w;
+  const int left_h = t.P - p, left_w = t.Q - q;
+  return {t.x + n * t.image, p * t.stride_h + t.first_h, q * t.stride_w + t.first_w,
+          (left_h < t.tile_h ? left_h : t.tile_h) * (left_w < t.tile_w ? left_w : t.tile_w),
+          (n * t.P + p) * t.Q + q * t.window_h};
+}
+
+// Where in the image result m of a tile begins, from where the first does.
+struct Pixel {
+  int h, w;
+};
+CONVLET_DEVICE Pixel pixel_of(const ImageTiles& t, int m) {
+  const int of_window = t.window_h * t.window_w, across = t.tile_w / t.window_w;
+  const int window = m / of_window, pixel = m % of_window;
+  return {(window / across * t.window_h + pixel / t.window_w) * t.stride_h,
+          (window % across * t.window_w + pixel % t.window_w) * t.stride_w};
+}
+
+}  // namespace convlet::cuda
