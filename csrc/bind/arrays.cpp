@@ -172,6 +172,9 @@ Input float_input(Call& op, const std::string& name, const py::object& value, co
 namespace {
 
 // In memory that the op's device can use.
+// Smaller arrays fit the first-level cache, where that costs little.
+constexpr std::size_t kAlignedBytes = 16 * 1024, kLineBytes = 64;
+
 Output new_array_of(Call& op, DType dtype, const Shape& shape) {
   checked_multiply(shape.elements(op), static_cast<std::int64_t>(size_of(dtype)), op);
   if (op.on_stream()) {
@@ -187,8 +190,15 @@ Output new_array_of(Call& op, DType dtype, const Shape& shape) {
     auto* owner = new std::shared_ptr<void>(memory);
     py::capsule base(owner, [](void* p) { delete static_cast<std::shared_ptr<void>*>(p); });
     array = py::array(numpy_dtype(dtype), sizes, memory.get(), base);
-  } else {
+  } else if (bytes < kAlignedBytes) {
     array = py::array(numpy_dtype(dtype), sizes);
+  } else {
+    // numpy's memory begins 16 bytes into a line of the cache, so that every other vector of a
+    // result would be stored to two lines.
+    py::array_t<std::uint8_t> room(static_cast<py::ssize_t>(bytes + kLineBytes));
+    const auto first = reinterpret_cast<std::uintptr_t>(room.mutable_data());
+    void* line = room.mutable_data() + (kLineBytes - first % kLineBytes) % kLineBytes;
+    array = py::array(numpy_dtype(dtype), sizes, line, room);
   }
   void* data = array.mutable_data();
   return {array, {data, bytes}, shape, static_cast<float*>(data), nullptr};

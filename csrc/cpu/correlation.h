@@ -161,15 +161,24 @@ struct Correlation {
   }
 };
 
-// The time of a block of a large batch, in terms per tile row: a tile of fewer than 4 rows takes as
-// long as one of 4. Neither the batch nor the threads matter, so that they do not change the bits.
+// Beside a panel's stretch this stays in a second-level cache of 512 KB, and two images of 8x8x256
+// fit, whose border windows then fill tiles together.
+constexpr std::int64_t kCorrelationBytes = 320 * 1024;
+
+// The time of an image's blocks in a large batch, in terms per tile row: a tile of fewer than 4
+// rows takes as long as one of 4. Neither the batch nor the threads matter, so that they do not
+// change the bits.
 inline std::int64_t cost_of(const Axis& h, const Axis& w, const Blocks& blocks, bool trim) {
   std::int64_t cost = 0;
   for_each_band(h, trim, [&](const Band& rows) {
     for_each_band(w, trim, [&](const Band& columns) {
-      std::int64_t pixels = ceil_div(blocks.images * (rows.end - rows.begin), blocks.bands) *
-                            (columns.end - columns.begin);
-      cost += rows.taps * columns.taps * larger(4, pixels);
+      const std::int64_t last = (rows.end - 1) / blocks.rows;
+      for (std::int64_t block = rows.begin / blocks.rows; block <= last; ++block) {
+        const std::int64_t begin = larger(rows.begin, block * blocks.rows);
+        const std::int64_t end = smaller(rows.end, (block + 1) * blocks.rows);
+        const std::int64_t pixels = blocks.images * (end - begin) * (columns.end - columns.begin);
+        cost += rows.taps * columns.taps * larger(4, pixels);
+      }
     });
   });
   return cost;
@@ -178,7 +187,7 @@ inline std::int64_t cost_of(const Axis& h, const Axis& w, const Blocks& blocks, 
 inline bool worth_trimming(const Axis& h, const Axis& w, Windows windows, std::int64_t results) {
   if (!windows.padded() || h.taps > kMostTrimmedTaps || w.taps > kMostTrimmedTaps) return false;
   windows.images = 64;
-  const Blocks blocks = cut_into_blocks(windows, results, kBlockBytes, 1);
+  const Blocks blocks = cut_into_blocks(windows, results, kCorrelationBytes, 1);
   return cost_of(h, w, blocks, true) <= cost_of(h, w, blocks, false);
 }
 
@@ -262,7 +271,9 @@ inline Correlation make_correlation(const Conv2dShape& s, bool forward, int thre
     k.blocks = cut_into_blocks(k.windows, 0, kImageBytes, 1);
     k.panel_chunks = threads;
   } else {
-    k.blocks = cut_into_blocks(k.windows, results, kBlockBytes, threads, larger(1, k.pool_rows));
+    k.blocks =
+        cut_into_blocks(k.windows, results, k.pool_rows > 0 ? kBlockBytes : kCorrelationBytes,
+                        threads, larger(1, k.pool_rows));
     k.panel_chunks = chunks_of(k.windows, k.blocks, all_panels, threads);
   }
   k.block_pixels = remainders * k.blocks.images * k.blocks.rows * k.windows.columns;
