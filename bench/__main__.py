@@ -123,6 +123,7 @@ def cases(options):
             "batch": batch,
             "title": f"{case.name}, batch {batch}",
             "flops": case.flops(batch),
+            "has_precision": case.has_precision,
             "bytes": case.bytes(batch),
         }
         for case in op_cases.CASES
@@ -181,8 +182,8 @@ def chart(arguments):
 
 
 def fits_case(case, setting):
-    """Whether an op has the precision: products alone have one."""
-    return bool(case["flops"]) or precision_of(setting) == "float32"
+    """Whether an op has the precision: convolutions and dense layers alone have one."""
+    return case["has_precision"] or precision_of(setting) == "float32"
 
 
 def probe(options, peers, kind):

@@ -40,9 +40,16 @@ class Case:
                 made[name] = rng.integers(0, self.options["classes"], shape)
             else:
                 made[name] = rng.standard_normal(shape, np.float32)
+            if name in ("kernel", "recurrent_kernel"):  # larger ones make a chaos of a recurrence
+                made[name] /= np.float32(math.sqrt(shape[0]))
             if name in ("variance", "squares"):
                 made[name] = np.abs(made[name]) + 0.1
         return made
+
+    @property
+    def has_precision(self):
+        """Whether it may run in another precision than float32."""
+        return self.multiply_adds > 0 and self.op.startswith(("conv2d", "dense"))
 
     def flops(self, batch):
         return 2.0 * self.multiply_adds * batch
@@ -163,7 +170,9 @@ def _others():
     yield Case("gelu 32x32x64", "gelu", {"x": x}, {}, x)
     yield Case("gelu_backward 32x32x64", "gelu_backward", {"dy": x, "x": x}, {}, x)
     yield Case("add 32x32x64", "add", {"a": x, "b": x}, {}, x)
-    yield Case("softmax 1000 classes", "softmax", {"x": (1000,)}, {}, (1000,))
+    row = (1000,)
+    yield Case("softmax 1000 classes", "softmax", {"x": row}, {}, row)
+    yield Case("softmax_backward 1000 classes", "softmax_backward", {"dy": row, "y": row}, {}, row)
     for classes in (10, 1000):
         logits = {"logits": (classes,), "labels": ()}
         yield Case(
@@ -197,5 +206,64 @@ def _optimizers():
         yield Case(title, name, {}, arrays, (count,), True, state=slots * count)
 
 
-CASES = [*_convolutions(), *_dense(), *_pools(), *_others(), *_optimizers()]
+def _sequences():
+    """A layer of a small vision transformer, and the rows of an image as a sequence."""
+    x = (196, 384)
+    work, options = 2.0 * 196 * 196 * 384, {"heads": 6}
+    label = "196x384, 6 heads"
+    qkv = {"q": x, "k": x, "v": x}
+    yield Case(f"attention {label}", "attention", qkv, {}, x, False, options, work)
+    # Scores are made again: five products of the size of the forward's two.
+    yield Case(
+        f"attention_backward {label}",
+        "attention_backward",
+        {"dy": x, **qkv},
+        {},
+        x,
+        False,
+        options,
+        2.5 * work,
+    )
+    steps, inputs, units = 28, 28, 128
+    work = float(steps * (inputs + units) * 4 * units)
+    x, y = (steps, inputs), (steps, units)
+    weights = {
+        "kernel": (inputs, 4 * units),
+        "recurrent_kernel": (units, 4 * units),
+        "bias": (4 * units,),
+    }
+    label = f"{steps}x{inputs} -> {units}"
+    yield Case(f"lstm {label}", "lstm", {"x": x}, weights, y, multiply_adds=work)
+    yield Case(
+        f"lstm_backward {label}",
+        "lstm_backward",
+        {"dy": y, "x": x},
+        weights,
+        x,
+        multiply_adds=2 * work,
+    )
+
+
+def _of_pixels():
+    x, large = (32, 32, 64), (64, 64, 64)
+    yield Case("dropout 32x32x64", "dropout", {"x": x}, {}, x)
+    yield Case("dropout_backward 32x32x64", "dropout_backward", {"dy": x}, {}, x)
+    for how in ("nearest", "bilinear"):
+        options, label = {"interpolation": how, "input": x}, f"32x32x64 by 2, {how}"
+        yield Case(f"upsample2d {label}", "upsample2d", {"x": x}, {}, large, False, options)
+        yield Case(
+            f"upsample2d_backward {label}",
+            "upsample2d_backward",
+            {"dy": large},
+            {},
+            x,
+            False,
+            options,
+        )
+
+
+CASES = [
+    *(*_convolutions(), *_dense(), *_pools(), *_others()),
+    *(*_of_pixels(), *_sequences(), *_optimizers()),
+]
 BY_NAME = {case.name: case for case in CASES}

@@ -28,6 +28,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+import numpy as np
+
 # glibc returns freed memory to the system and every step fetches it anew, page by page. An
 # allocator that keeps it is worth up to a factor of two to frameworks that allocate in a step.
 KEEP = {
@@ -83,3 +85,14 @@ def batched_times(
         now = time.perf_counter()
         times.append(1e3 * (now - start) / (together * CALLS_OF_GRAPH))
     return times
+
+
+DROPOUT_RATE = 0.5
+
+
+def checked_dropout(result, x):
+    """What frameworks agree on whose random numbers differ: what x becomes where it is kept, and
+    the tenths that are dropped."""
+    dropped = result == 0
+    filled = np.where(dropped, x / (1 - DROPOUT_RATE), result)
+    return np.append(filled, np.round(dropped.mean(), 1))

@@ -6,7 +6,13 @@ import itertools
 import math
 
 import numpy as np
-from bench.peers import CALLS_OF_GRAPH, batched_times, precision_of
+from bench.peers import (
+    CALLS_OF_GRAPH,
+    DROPOUT_RATE,
+    batched_times,
+    checked_dropout,
+    precision_of,
+)
 from bench.peers.convlet import gpu, versions
 
 from convlet import _core, ops
@@ -75,7 +81,8 @@ class _Gpu:
             return batched_times(replay, lambda: _core.wait(self.device), seconds, least)
 
         measured.times = times
-        measured.show = lambda result: result.numpy()
+        show = getattr(run, "show", np.asarray)
+        measured.show = lambda result: show(result.numpy())
         return measured
 
 
@@ -184,6 +191,48 @@ def _batch_norm_backward(place, options, dy, x, gamma, beta):
     return lambda: ops.batch_norm_backward(dy, x, gamma, training=True)[0]
 
 
+def _dropout(place, options, **arrays):
+    """Forward or gradient, which draws the same numbers again."""
+    (x,) = arrays.values()
+    y, host = place.empty(x.shape), x.numpy() if isinstance(place, _Gpu) else x
+
+    def run():
+        return ops.dropout(x, DROPOUT_RATE, seed=1, out=y)
+
+    run.show = lambda result: checked_dropout(result, host)
+    return run
+
+
+def _upsample2d(place, options, x):
+    y = ops.upsample2d(x, 2, interpolation=options["interpolation"])
+    return lambda: ops.upsample2d(x, 2, interpolation=options["interpolation"], out=y)
+
+
+def _upsample2d_backward(place, options, dy):
+    dx = place.empty((dy.shape[0], *options["input"]))
+    return lambda: ops.upsample2d_backward(dy, 2, interpolation=options["interpolation"], out=dx)
+
+
+def _attention(place, options, q, k, v):
+    y, heads = place.empty(q.shape), options["heads"]
+    return lambda: ops.attention(q, k, v, heads=heads, out=y)
+
+
+def _attention_backward(place, options, dy, q, k, v):
+    return lambda: ops.attention_backward(dy, q, k, v, heads=options["heads"])[0]
+
+
+def _lstm(place, options, x, kernel, recurrent_kernel, bias):
+    arrays = (x, kernel, recurrent_kernel, bias)
+    y = ops.lstm(*arrays, return_sequences=True)
+    return lambda: ops.lstm(*arrays, return_sequences=True, out=y)
+
+
+def _lstm_backward(place, options, dy, x, kernel, recurrent_kernel, bias):
+    arrays = (dy, x, kernel, recurrent_kernel, bias)
+    return lambda: ops.lstm_backward(*arrays, return_sequences=True)[0]
+
+
 def _optimizer(spec, slots):
     def make(place, options, p, g):
         state, steps = [place.zeros(p.shape) for _ in range(slots)], itertools.count(1)
@@ -214,6 +263,15 @@ _OPS = {
     "gelu_backward": _elementwise(ops.gelu_backward),
     "add": _elementwise(ops.add),
     "softmax": _elementwise(ops.softmax),
+    "softmax_backward": _elementwise(ops.softmax_backward),
+    "dropout": _dropout,
+    "dropout_backward": _dropout,
+    "upsample2d": _upsample2d,
+    "upsample2d_backward": _upsample2d_backward,
+    "attention": _attention,
+    "attention_backward": _attention_backward,
+    "lstm": _lstm,
+    "lstm_backward": _lstm_backward,
     "softmax_cross_entropy": _softmax_cross_entropy,
     "batch_norm": _batch_norm,
     "batch_norm_backward": _batch_norm_backward,

@@ -6,7 +6,14 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from bench.peers import CALLS_OF_GRAPH, KEEP, batched_times, precision_of
+from bench.peers import (
+    CALLS_OF_GRAPH,
+    DROPOUT_RATE,
+    KEEP,
+    batched_times,
+    checked_dropout,
+    precision_of,
+)
 from bench.peers.torch import set_precision, versions
 
 __all__ = ["SETTINGS", "op", "versions"]
@@ -214,6 +221,92 @@ def _group_norm_backward(options, dy, x, gamma, beta):
     return lambda: backward(dy, x, mean, inverse, gamma, *sizes, mask)[0], _image
 
 
+def _gradients(function, dy, *inputs):
+    """The gradients by autograd, from what a forward before has kept."""
+    with torch.enable_grad():
+        leaves = [x.requires_grad_() for x in inputs]
+        y = function(*leaves)
+    return lambda: torch.autograd.grad(y, leaves, dy, retain_graph=True)
+
+
+def _first(gradients):
+    return gradients[0]
+
+
+def _checked_dropout(x):
+    def shown(y):
+        y, given = (_image(t).float().cpu().numpy() for t in (y, x))
+        return torch.from_numpy(checked_dropout(y, given))
+
+    return shown
+
+
+def _dropout(options, x):
+    return lambda: F.dropout(x, DROPOUT_RATE), _checked_dropout(x)
+
+
+def _dropout_backward(options, dy):
+    """As autograd computes it on a CPU: times what the forward drew and kept."""
+    noise = torch.empty_like(dy).bernoulli_(1 - DROPOUT_RATE).div_(1 - DROPOUT_RATE)
+    return lambda: dy * noise, _checked_dropout(dy)
+
+
+def _upsampling(options):
+    align = {} if options["interpolation"] == "nearest" else {"align_corners": False}
+    return lambda x: F.interpolate(x, scale_factor=2, mode=options["interpolation"], **align)
+
+
+def _upsample2d(options, x):
+    function = _upsampling(options)
+    return lambda: function(x), _image
+
+
+def _upsample2d_backward(options, dy):
+    h, w, c = options["input"]
+    x = torch.zeros((len(dy), c, h, w), dtype=dy.dtype, device=dy.device)
+    x = x.contiguous(memory_format=_layout(dy))
+    return _gradients(_upsampling(options), dy, x), lambda gradients: _image(_first(gradients))
+
+
+def _attend(options):
+    def function(q, k, v):
+        heads = (t.unflatten(2, (options["heads"], -1)).transpose(1, 2) for t in (q, k, v))
+        return F.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)
+
+    return function
+
+
+def _attention(options, q, k, v):
+    function = _attend(options)
+    return lambda: function(q, k, v), _as_it_is
+
+
+def _attention_backward(options, dy, q, k, v):
+    return _gradients(_attend(options), dy, q, k, v), _first
+
+
+def _lstm_of(x, kernel, recurrent_kernel, bias):
+    """The layer as a function of x and torch's weights, and those; torch's order of gates is ours,
+    and it has a second bias."""
+    weights = [kernel.t().contiguous(), recurrent_kernel.t().contiguous(), bias, bias * 0]
+    start = torch.zeros((1, len(x), len(recurrent_kernel)), dtype=x.dtype, device=x.device)
+
+    def function(x, *weights):
+        return torch.lstm(x, [start, start], weights, True, 1, 0.0, False, False, True)[0]
+
+    return function, weights
+
+
+def _lstm(options, x, **given):
+    function, weights = _lstm_of(x, **given)
+    return lambda: function(x, *weights), _as_it_is
+
+
+def _lstm_backward(options, dy, x, **given):
+    function, weights = _lstm_of(x, **given)
+    return _gradients(function, dy, x, *weights), _first
+
+
 def _optimizer(kind, **settings):
     def make(options, p, g):
         p.grad = g
@@ -248,6 +341,18 @@ _OPS = {
     "gelu_backward": lambda options, dy, x: (lambda: torch.ops.aten.gelu_backward(dy, x), _image),
     "add": lambda options, a, b: (lambda: a + b, _image),
     "softmax": lambda options, x: (lambda: torch.softmax(x, 1), _as_it_is),
+    "softmax_backward": lambda options, dy, y: (
+        lambda: torch.ops.aten._softmax_backward_data(dy, y, 1, y.dtype),
+        _as_it_is,
+    ),
+    "dropout": _dropout,
+    "dropout_backward": _dropout_backward,
+    "upsample2d": _upsample2d,
+    "upsample2d_backward": _upsample2d_backward,
+    "attention": _attention,
+    "attention_backward": _attention_backward,
+    "lstm": _lstm,
+    "lstm_backward": _lstm_backward,
     "dense": _dense,
     "dense_backward": _dense_backward,
     "mean_of_pixels": lambda options, x: (lambda: x.mean((2, 3)), _as_it_is),
