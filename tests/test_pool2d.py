@@ -132,10 +132,17 @@ def test_padding(pool_size, stride, padding):
             )
 
 
-@pytest.mark.parametrize("shape", [(3, 7, 7, 66), (2, 1, 1, 3), (1, 60, 50, 5)])
+@pytest.mark.parametrize(
+    "shape", [(3, 7, 7, 66), (2, 1, 1, 3), (1, 60, 50, 5), (2, 7, 7, 131), (1, 4, 4, 2050)]
+)
 def test_one_window(isa, shape):
     check_max(shape, shape[1:3])
     check_avg(shape, shape[1:3])
+
+
+def test_large_windows_of_many_channels(isa):
+    check_avg((2, 11, 10, 131), 5, stride=2, padding=2)
+    check_avg((2, 11, 10, 131), 5, stride=5)
 
 
 def test_average_of_integers_is_exact():

@@ -51,6 +51,9 @@ CASES = [
     ((2, 40_000), 1),
     ((500, 3, 99), (0, 1)),
     ((99, 300, 3), (0, 1)),
+    ((17, 7, 7, 130), (1, 2)),  # from here on, rows that are summed in wide pieces
+    ((16, 131, 66), 1),
+    ((5, 3, 4, 2, 577), (1, 3)),
 ]
 
 
@@ -87,6 +90,10 @@ def test_nan_and_infinity(isa, name, axis):
     x[5, :] = np.inf
     x[6, :] = -np.inf
     check(name, x, axis)
+    x = floats(17, 9, 140)
+    x[3, 5, 7] = x[16, 0, 139] = np.nan
+    y = getattr(ops, name)(x, 1)
+    assert_exact(y, TORCH[name](torch.from_numpy(x), 1, False).numpy())
 
 
 def test_nothing_to_reduce():

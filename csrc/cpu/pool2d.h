@@ -99,11 +99,35 @@ inline void max_pool2d(Context& context, const Pool2dShape& s, const float* x, f
                  });
 }
 
+// Large windows of many channels, as of a pooling over whole images, are taken pixel by pixel, as
+// they lie in memory; others as sums in registers.
+inline bool pixel_by_pixel(const Pool2dShape& s, std::int64_t pixels) {
+  constexpr std::int64_t kPixels = 16, kChannels = 128;
+  return pixels >= kPixels && s.C >= kChannels;
+}
+
+// y = the sum of a window's pixels / divisor; y holds the sums meanwhile.
+template <class Count>
+inline void sum_pixel_by_pixel(const Grid<Count>& grid, std::int64_t channels, const float* x,
+                               V divisor, float* y) {
+  clear(y, channels);
+  for_pixels(grid, [=](std::int64_t offset) {
+    for_vectors(0, channels, [=](std::int64_t c, auto lanes) {
+      store(y + c, load(y + c, lanes) + load(x + offset + c, lanes), lanes);
+    });
+  });
+  for_vectors(0, channels, [=](std::int64_t c, auto lanes) {
+    store(y + c, load(y + c, lanes) / divisor, lanes);
+  });
+}
+
 inline void avg_pool2d(Context& context, const Pool2dShape& s, const float* x, float* y) {
   pool2d_forward(
       context, s, x, y,
       [&s](const auto& grid, std::int64_t p, std::int64_t q, const float* from, float* to) {
         const V divisor = broadcast(average_divisor(s, p, q, grid.rows, grid.columns));
+        if (pixel_by_pixel(s, grid.rows * grid.columns))
+          return sum_pixel_by_pixel(grid, s.C, from, divisor, to);
         for_channels(s.C, [&](std::int64_t c, auto count, auto lanes) {
           V sum[decltype(count)::value];
           for (int j = 0; j < count; ++j) sum[j] = zero();
@@ -247,18 +271,40 @@ inline void max_pool2d_backward(Context& context, const Pool2dShape& s, const fl
                   });
 }
 
+// Every pixel of a window becomes dy / divisor.
+template <class Count>
+inline void give_pixel_by_pixel(const Grid<Count>& grid, std::int64_t channels, const float* dy,
+                                V divisor, float* dx) {
+  constexpr std::int64_t kBlock = 2048;
+  float share[kBlock];
+  for (std::int64_t first = 0; first < channels; first += kBlock) {
+    const std::int64_t n = smaller(kBlock, channels - first);
+    for_vectors(0, n, [=, &share](std::int64_t c, auto lanes) {
+      store(share + c, load(dy + first + c, lanes) / divisor, lanes);
+    });
+    for_pixels(grid, [=, &share](std::int64_t offset) {
+      for_vectors(0, n, [=, &share](std::int64_t c, auto lanes) {
+        store(dx + first + offset + c, load(share + c, lanes), lanes);
+      });
+    });
+  }
+}
+
 inline void avg_pool2d_backward(Context& context, const Pool2dShape& s, const float* dy,
                                 float* dx) {
-  pool2d_backward(context, s, dx,
-                  [=, &s](const auto& grid, const auto& reached, std::int64_t p, std::int64_t q,
-                          std::int64_t y_offset, std::int64_t x_offset, std::int64_t channels) {
-                    const V divisor = broadcast(average_divisor(s, p, q, grid.rows, grid.columns));
-                    for_vectors(0, channels, [=](std::int64_t c, auto lanes) {
-                      const V share = load(dy + y_offset + c, lanes) / divisor;
-                      give(grid, reached, dx + x_offset + c, lanes,
-                           [=](std::int64_t) { return share; });
-                    });
-                  });
+  pool2d_backward(
+      context, s, dx,
+      [=, &s](const auto& grid, const auto& reached, std::int64_t p, std::int64_t q,
+              std::int64_t y_offset, std::int64_t x_offset, std::int64_t channels) {
+        const V divisor = broadcast(average_divisor(s, p, q, grid.rows, grid.columns));
+        if (reached.rows == 0 && reached.columns == 0 &&
+            pixel_by_pixel(s, grid.rows * grid.columns))
+          return give_pixel_by_pixel(grid, channels, dy + y_offset, divisor, dx + x_offset);
+        for_vectors(0, channels, [=](std::int64_t c, auto lanes) {
+          const V share = load(dy + y_offset + c, lanes) / divisor;
+          give(grid, reached, dx + x_offset + c, lanes, [=](std::int64_t) { return share; });
+        });
+      });
 }
 
 }  // namespace convlet::CONVLET_ISA

@@ -34,16 +34,18 @@ struct ReduceAxes {
       reduced_step[0] = 0;
       reduced = 1;
     }
-    block = inner_reduced ? 1 : kBlock;
-    blocks = inner_reduced ? 1 : ceil_div(inner, kBlock);
+    // Wide where there are enough of them: rows are read in longer pieces then.
+    const bool wide = outer * ceil_div(inner, kWideBlock) >= kEnoughBlocks;
+    block = inner_reduced ? 1 : wide ? kWideBlock : kBlock;
+    blocks = inner_reduced ? 1 : ceil_div(inner, block);
     cut = only_inner && inner_reduced ? inner : reduced_size[0];
     cuts_inner = only_inner && inner_reduced;
     parts = 1;
-    if (outer * blocks < 16)
+    if (outer * blocks < kEnoughBlocks)
       parts = larger(1, smaller(smaller(kReductionParts, cut), s.inputs / kGrainElements));
   }
 
-  static constexpr std::int64_t kBlock = 64;
+  static constexpr std::int64_t kBlock = 64, kWideBlock = 512, kEnoughBlocks = 16;
   bool cuts_inner;
 
   std::int64_t results() const { return inner_reduced ? outer : outer * inner; }
@@ -114,9 +116,43 @@ inline void reduce_columns(const ReduceAxes& axes, std::int64_t begin, std::int6
   for (int j = 0; j < kVectors; ++j) store(y + j * V::width, total[j], lanes);
 }
 
+// The same sums for more columns, row by row, as the rows lie in memory: y holds the totals.
+template <class How>
+inline void reduce_wide_columns(const ReduceAxes& axes, std::int64_t begin, std::int64_t end,
+                                std::int64_t columns, const float* x, float* y) {
+  constexpr int kRows = 4;
+  float part[ReduceAxes::kWideBlock];
+  for_vectors(0, columns, [=](std::int64_t c, auto lanes) { store(y + c, How::start(), lanes); });
+  axes.for_runs(begin, end, [&](std::int64_t offset, std::int64_t count, std::int64_t step) {
+    auto join = [&](std::int64_t row, auto rows, bool first, bool last) {
+      constexpr int kCount = rows;
+      const float* from = x + offset + row * step;
+      for_vectors(0, columns, [=, &part](std::int64_t c, auto lanes) {
+        V sum = first ? How::start() : load(part + c, lanes);
+        CONVLET_UNROLL
+        for (int i = 0; i < kCount; ++i) sum = How::join(sum, load(from + i * step + c, lanes));
+        if (last)
+          store(y + c, How::join(load(y + c, lanes), sum), lanes);
+        else
+          store(part + c, sum, lanes);
+      });
+    };
+    for (std::int64_t first = 0; first < count; first += kReduceChunk) {
+      const std::int64_t last = smaller(count, first + kReduceChunk);
+      std::int64_t row = first;
+      for (; row + kRows <= last; row += kRows)
+        join(row, std::integral_constant<int, kRows>(), row == first, row + kRows == last);
+      for (; row < last; ++row)
+        join(row, std::integral_constant<int, 1>(), row == first, row + 1 == last);
+    }
+  });
+}
+
 template <class How>
 inline void reduce_block(const ReduceAxes& axes, std::int64_t begin, std::int64_t end,
                          std::int64_t columns, const float* x, float* y) {
+  if (columns > ReduceAxes::kBlock)
+    return reduce_wide_columns<How>(axes, begin, end, columns, x, y);
   constexpr int kVectors = 4;
   std::int64_t c = 0;
   for (; c + kVectors * V::width <= columns; c += kVectors * V::width)
@@ -235,7 +271,7 @@ inline void reduce_block_backward(const ReduceAxes& axes, const ReduceShape& s,
                     for (std::int64_t i = 0; i < count; ++i) f(offset + i * step);
                   });
   };
-  float share[ReduceAxes::kBlock];
+  float share[ReduceAxes::kWideBlock];
   for_vectors(0, columns, [&](std::int64_t c, auto lanes) {
     V number = broadcast(function == ReduceFunction::mean ? static_cast<float>(s.count) : 1.0f);
     if (extreme) {
