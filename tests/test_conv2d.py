@@ -133,6 +133,13 @@ def test_depthwise_sizes(isa, size, c):
     check((3, *size, c), (3, 3, 1, c), {"groups": c, "padding": 1})
 
 
+@pytest.mark.parametrize("padding", [0, 1, ((0, 1), (0, 1))])
+@pytest.mark.parametrize("stride", [2, (1, 2), (3, 2)])
+def test_depthwise_with_strides_of_large_images(isa, stride, padding):
+    """These are copied first."""
+    check((2, 49, 61, 45), (3, 3, 1, 45), {"groups": 45, "padding": padding, "stride": stride})
+
+
 @pytest.mark.parametrize("stride", [1, 2])
 def test_depthwise_larger_than_the_cache(stride):
     check((1, 183, 182, 260), (3, 3, 1, 260), {"groups": 260, "padding": 1, "stride": stride})
@@ -191,6 +198,7 @@ def test_not_a_number_reaches_just_its_windows():
         ((6, 9, 9, 24), (3, 3, 1, 24), {"padding": 1, "groups": 24}),
         ((1, 40, 30, 66), (3, 3, 1, 66), {"padding": 1, "groups": 66}),
         ((3, 14, 14, 40), (7, 7, 1, 40), {"padding": 3, "groups": 40}),
+        ((3, 49, 61, 45), (3, 3, 1, 45), {"padding": 1, "groups": 45, "stride": 2}),
         ((1, 4, 4, 256), (1, 1, 256, 256), {}),
     ],
 )
