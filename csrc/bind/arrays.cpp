@@ -171,10 +171,11 @@ Input float_input(Call& op, const std::string& name, const py::object& value, co
 
 namespace {
 
-// In memory that the op's device can use.
-// Smaller arrays fit the first-level cache, where that costs little.
+// Arrays of kAlignedBytes or more begin with a line of the cache; smaller ones fit the first level,
+// where it matters little.
 constexpr std::size_t kAlignedBytes = 16 * 1024, kLineBytes = 64;
 
+// In memory that the op's device can use.
 Output new_array_of(Call& op, DType dtype, const Shape& shape) {
   checked_multiply(shape.elements(op), static_cast<std::int64_t>(size_of(dtype)), op);
   if (op.on_stream()) {
