@@ -99,10 +99,11 @@ def _convolutions():
             work = float(out * out * k * window * window * c)
             label = f"{model} {size}x{size}x{c} {window}x{window}/{stride} -> {k}"
             yield from _passes(label, x, w, y, options, work, c > 3)
-    x = (56, 56, 64)  # depthwise: memory sets the pace
-    yield from _passes(
-        "depthwise 56x56x64 3x3/1", x, (3, 3, 1, 64), x, {"stride": 1, "padding": 1, "groups": 64}
-    )
+    for size, c, stride in ((56, 64, 1), (28, 256, 1), (56, 64, 2), (56, 144, 2)):
+        x, y = (size, size, c), (size // stride, size // stride, c)
+        options = {"stride": stride, "padding": 1, "groups": c}
+        # Depthwise: memory sets the pace.
+        yield from _passes(f"depthwise {size}x{size}x{c} 3x3/{stride}", x, (3, 3, 1, c), y, options)
 
 
 def _passes(label, x, w, y, options, work=0.0, input_too=True):

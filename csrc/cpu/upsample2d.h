@@ -38,25 +38,44 @@ inline void upsample2d(Context& context, const Upsample2dShape& s, const float* 
   });
 }
 
+// One pixel of dx from the pixels of dy that it counts for: rows by rows, and then their sums.
+inline void gather_pixel(const Dependents& rows, const Dependents& columns, std::int64_t y_row,
+                         std::int64_t channels, const float* dy, float* dx) {
+  for_channels(channels, [=](std::int64_t c, auto count, auto lanes) {
+    constexpr int kVectors = count;
+    V sum[kVectors];
+    CONVLET_UNROLL
+    for (int v = 0; v < kVectors; ++v) sum[v] = zero();
+    for (std::int64_t p = rows.begin; p < rows.end; ++p) {
+      V row[kVectors];
+      CONVLET_UNROLL
+      for (int v = 0; v < kVectors; ++v) row[v] = zero();
+      for (std::int64_t q = columns.begin; q < columns.end; ++q) {
+        const V weight = broadcast(columns.weight(q));
+        const float* from = dy + p * y_row + q * channels + c;
+        CONVLET_UNROLL
+        for (int v = 0; v < kVectors; ++v)
+          row[v] = fma(weight, load(from + v * V::width, lanes), row[v]);
+      }
+      const V weight = broadcast(rows.weight(p));
+      CONVLET_UNROLL
+      for (int v = 0; v < kVectors; ++v) sum[v] = fma(weight, row[v], sum[v]);
+    }
+    CONVLET_UNROLL
+    for (int v = 0; v < kVectors; ++v) store(dx + c + v * V::width, sum[v], lanes);
+  });
+}
+
 inline void upsample2d_backward(Context& context, const Upsample2dShape& s, const float* dy,
                                 float* dx) {
   const std::int64_t y_row = s.W * s.size_w * s.C, image = s.H * s.size_h * y_row;
   const std::int64_t work = 4 * s.W * s.C * s.size_h * s.size_w;
   parallel_for(context, s.N * s.H, grain_of(work), [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t i = begin; i < end; ++i) {
-      const float* from = dy + i / s.H * image;
+      const Dependents rows(s.interpolation, i % s.H, s.size_h, s.H);
       for (std::int64_t w = 0; w < s.W; ++w) {
-        float* to = dx + (i * s.W + w) * s.C;
-        clear(to, s.C);
-        for_dependents(s.interpolation, i % s.H, s.size_h, s.H, [&](std::int64_t p, float wp) {
-          for_dependents(s.interpolation, w, s.size_w, s.W, [&](std::int64_t q, float wq) {
-            const V weight = broadcast(wp * wq);
-            const float* gradient = from + p * y_row + q * s.C;
-            for_vectors(0, s.C, [&](std::int64_t c, auto lanes) {
-              store(to + c, fma(weight, load(gradient + c, lanes), load(to + c, lanes)), lanes);
-            });
-          });
-        });
+        const Dependents columns(s.interpolation, w, s.size_w, s.W);
+        gather_pixel(rows, columns, y_row, s.C, dy + i / s.H * image, dx + (i * s.W + w) * s.C);
       }
     }
   });

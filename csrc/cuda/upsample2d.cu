@@ -54,19 +54,15 @@ __global__ void __launch_bounds__(kThreads)
     const std::int64_t c = 4 * take_coordinate(n, (s.C + 3) / 4), left = s.C - c;
     const std::int64_t w = take_coordinate(n, s.W), h = take_coordinate(n, s.H);
     Quad sum = quad_of(0.0f);
-    const auto for_rows = [&](auto f) {
-      scalar::for_dependents(s.interpolation, h, s.size_h, s.H, f);
-    };
-    const auto for_columns = [&](auto f) {
-      scalar::for_dependents(s.interpolation, w, s.size_w, s.W, f);
-    };
-    for_rows([&](std::int64_t p, float row_weight) {
-      for_columns([&](std::int64_t q, float column_weight) {
+    const scalar::Dependents rows(s.interpolation, h, s.size_h, s.H);
+    const scalar::Dependents columns(s.interpolation, w, s.size_w, s.W);
+    for (std::int64_t p = rows.begin; p < rows.end; ++p)
+      for (std::int64_t q = columns.begin; q < columns.end; ++q) {
+        const float weight = rows.weight(p) * columns.weight(q);
         const Quad g = load_quad(dy + ((n * P + p) * Q + q) * s.C + c, left, wide);
 #pragma unroll
-        for (int k = 0; k < 4; ++k) sum[k] = fmaf(row_weight * column_weight, g[k], sum[k]);
-      });
-    });
+        for (int k = 0; k < 4; ++k) sum[k] = fmaf(weight, g[k], sum[k]);
+      }
     store_quad(dx + ((n * s.H + h) * s.W + w) * s.C + c, sum, left, wide);
   }
 }
