@@ -92,7 +92,7 @@ inline WeightGradient make_weight_gradient(const Conv2dShape& s, int threads, vo
   g.block_runs = RunList::most(g.blocks.images * g.blocks.rows, g.block_pixels);
 
   const std::int64_t all_panels = g.groups * g.panels.count();
-  g.panel_chunks = g.parts >= 2 * threads ? 1 : smaller(all_panels, ceil_div(2 * threads, g.parts));
+  g.panel_chunks = chunks_of_parts(g.parts, all_panels, threads);
 
   const std::int64_t chunk_columns =
       ceil_div(all_panels, g.panel_chunks) * smaller(kPanel, g.panels.padded_columns());

@@ -57,16 +57,14 @@ inline PickedWeights make_picked_weights(const Conv2dPoolShape& shape, int threa
   const std::int64_t dw_bytes = kBytes * g.dw_size, x_bytes = kBytes * s.N * s.H * s.W * s.C;
   // Copies of dw take a quarter of x's memory at most: a step of a small batch should not need more
   // of it for them than for its activations.
-  const std::int64_t copies = smaller(kPartsBytes, x_bytes / 4) / dw_bytes;
-  const std::int64_t most_parts =
-      larger(1, smaller(smaller(kMostParts, s.N * s.P * s.Q / kPartPixels), 1 + copies));
+  const std::int64_t parts =
+      most_parts(s.N * s.P * s.Q, g.dw_size, smaller(kPartsBytes, dw_bytes + x_bytes / 4));
   Windows of_quads = g.windows;
   of_quads.channels = 4 * s.C;
-  g.blocks = cut_into_blocks(of_quads, ceil_div(s.K, 2), larger(kBlockBytes, dw_bytes / 4),
-                             most_parts, shape.pool.R);
-  g.parts = smaller(most_parts, larger(1, g.blocks.count));
-  g.panel_chunks =
-      g.parts >= 2 * threads ? 1 : smaller(g.panels.count(), ceil_div(2 * threads, g.parts));
+  g.blocks = cut_into_blocks(of_quads, ceil_div(s.K, 2), larger(kBlockBytes, dw_bytes / 4), parts,
+                             shape.pool.R);
+  g.parts = smaller(parts, larger(1, g.blocks.count));
+  g.panel_chunks = chunks_of_parts(g.parts, g.panels.count(), threads);
 
   g.copied = g.windows.padded();
   g.pitch = g.copied ? copy_pitch(g.windows, g.blocks, s.C) : source_pitch(g.windows);

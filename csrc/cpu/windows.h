@@ -38,6 +38,17 @@ struct Block {
 constexpr std::int64_t kBlockBytes = 256 * 1024;
 constexpr std::int64_t kLeastPixels = 24;
 
+// At most so many images for a block, down to half of that where the largest share of `least`
+// workers is smaller then.
+inline std::int64_t images_of_blocks(std::int64_t images, std::int64_t most, std::int64_t least) {
+  const auto share = [&](std::int64_t n) { return n * ceil_div(ceil_div(images, n), least); };
+  most = larger(1, smaller(most, ceil_div(images, least)));
+  std::int64_t best = most;
+  for (std::int64_t n = most - 1; 2 * n >= most && n > 0; --n)
+    if (share(n) < share(best)) best = n;
+  return best;
+}
+
 inline Blocks cut_into_blocks(const Windows& w, std::int64_t result_channels, std::int64_t bytes,
                               std::int64_t least, std::int64_t unit = 1) {
   std::int64_t row_bytes =
@@ -56,10 +67,7 @@ inline Blocks cut_into_blocks(const Windows& w, std::int64_t result_channels, st
         break;
       }
   } else if (blocks.rows == w.rows) {
-    // A whole multiple of `least` blocks, so that as many workers have equal shares.
-    const std::int64_t most = larger(1, bytes / (row_bytes * w.rows));
-    const std::int64_t count = ceil_div(ceil_div(w.images, most), least) * least;
-    blocks.images = ceil_div(w.images, count);
+    blocks.images = images_of_blocks(w.images, larger(1, bytes / (row_bytes * w.rows)), least);
   }
   blocks.bands = ceil_div(w.rows, blocks.rows);
   blocks.rows = ceil_div(ceil_div(w.rows, blocks.bands), unit) * unit;
@@ -69,11 +77,23 @@ inline Blocks cut_into_blocks(const Windows& w, std::int64_t result_channels, st
 }
 
 // A gradient of the weights, of `size` floats, is cut into parts with a dw of their own: at most so
-// many, and so much memory, and each of pixels enough to pay for one.
+// many, and so much memory, and each of pixels enough to pay for one. A power of two, of which
+// workers have equal shares more often than of 3 or 5.
 constexpr std::int64_t kMostParts = 8, kPartsBytes = 8 << 20, kPartPixels = 128;
-inline std::int64_t most_parts(std::int64_t pixels, std::int64_t size) {
+inline std::int64_t most_parts(std::int64_t pixels, std::int64_t size,
+                               std::int64_t bytes = kPartsBytes) {
   const std::int64_t worth = smaller(kMostParts, pixels / kPartPixels);
-  return larger(1, smaller(worth, kPartsBytes / (4 * size)));
+  const std::int64_t most = smaller(worth, bytes / (4 * size));
+  std::int64_t parts = 1;
+  while (2 * parts <= most) parts *= 2;
+  return parts;
+}
+
+// Into how many chunks the panels of each part are cut: none where the parts alone are equal
+// shares.
+inline std::int64_t chunks_of_parts(std::int64_t parts, std::int64_t panels, int threads) {
+  const bool enough = parts >= 2 * threads || parts % threads == 0;
+  return enough ? 1 : smaller(panels, ceil_div(2 * threads, parts));
 }
 
 inline Block block_at(const Windows& w, const Blocks& blocks, std::int64_t index) {
