@@ -28,7 +28,8 @@
 namespace convlet {
 namespace {
 
-constexpr auto kSpin = std::chrono::microseconds(40);
+// Longer than Python takes between two steps of training: to wake a sleeping worker costs as much.
+constexpr auto kSpin = std::chrono::microseconds(200);
 constexpr std::int64_t kPiecesPerPart = 8;
 constexpr std::size_t kCacheLine = 64;
 
