@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from bench import networks
 
 F32 = 4
 
@@ -64,41 +65,30 @@ class Case:
         return F32 * (elements + 2 * self.state)
 
 
-# name: (H, C, K, window, stride, pad) of convolutions, each once.
-CONVOLUTIONS = {
-    "M1": [(32, 3, 32, 3, 1, 0), (15, 32, 64, 3, 1, 0), (6, 64, 64, 3, 1, 0)],
-    "M2": [(28, 1, 32, 3, 1, 0), (13, 32, 64, 3, 1, 0), (5, 64, 64, 3, 1, 0)],
-    "M4": [(224, 3, 32, 3, 1, 0), (111, 32, 64, 3, 1, 0)],
-    "M5": [
-        (32, 3, 64, 3, 1, 1),
-        (32, 64, 64, 3, 1, 1),
-        (32, 64, 128, 3, 2, 1),
-        (32, 64, 128, 1, 2, 0),
-        (16, 128, 128, 3, 1, 1),
-        (8, 256, 256, 3, 1, 1),
-        (4, 512, 512, 3, 1, 1),
-    ],
-    "M6": [
-        (224, 3, 64, 7, 2, 3),
-        (56, 64, 64, 1, 1, 0),
-        (56, 64, 256, 1, 1, 0),
-        (28, 128, 512, 1, 1, 0),
-        (14, 256, 256, 3, 1, 1),
-        (14, 1024, 256, 1, 1, 0),
-        (7, 2048, 512, 1, 1, 0),
-    ],
-}
+def layers():
+    """(model, (H, C, K, window, stride, pad)) of the convolutions of the networks, each once."""
+    seen = set()
+    for name, network in networks.NETWORKS.items():
+        for step, (size, _, channels), _ in _convolutions_of(network):
+            layer = (size, channels, *step[1:5])
+            if layer not in seen:
+                seen.add(layer)
+                yield name, layer
+
+
+def _convolutions_of(network):
+    walk = networks.walk(network.steps, network.input_shape)
+    return (item for item in walk if item[0][0] == "conv")
 
 
 def _convolutions():
-    for model, layers in CONVOLUTIONS.items():
-        for size, c, k, window, stride, pad in layers:
-            out = (size + 2 * pad - window) // stride + 1
-            x, w, y = (size, size, c), (window, window, c, k), (out, out, k)
-            options = {"stride": stride, "padding": pad}
-            work = float(out * out * k * window * window * c)
-            label = f"{model} {size}x{size}x{c} {window}x{window}/{stride} -> {k}"
-            yield from _passes(label, x, w, y, options, work, c > 3)
+    for model, (size, c, k, window, stride, pad) in layers():
+        out = (size + 2 * pad - window) // stride + 1
+        x, w, y = (size, size, c), (window, window, c, k), (out, out, k)
+        options = {"stride": stride, "padding": pad}
+        work = float(out * out * k * window * window * c)
+        label = f"{model} {size}x{size}x{c} {window}x{window}/{stride} -> {k}"
+        yield from _passes(label, x, w, y, options, work, c > 3)
     for size, c, stride in ((56, 64, 1), (28, 256, 1), (56, 64, 2), (56, 144, 2)):
         x, y = (size, size, c), (size // stride, size // stride, c)
         options = {"stride": stride, "padding": 1, "groups": c}

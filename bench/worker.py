@@ -6,7 +6,7 @@ reads JSON lines from its input and answers each with one:
 
     {"do": "hello"}                                        -> {"versions", "import_s", "rss_mb"}
     {"do": "build", "kind": "train" | "infer" | "ops", "network": "M1", "batch": 32, "seed": 0}
-        -> {"check", "first_ms"}: the losses of the first steps, or the path of the result. For
+        -> {"check", "first_ms"}: the losses of the first steps, or the path of the results. For
         "ops" the network is the name of a case, and PEER the module with the ops
     {"do": "run", "seconds": 0.5, "least": 3}              -> {"ms": [...]}: the time of each run;
         with "clock": "processor", the time that the process had the processor
@@ -28,6 +28,7 @@ from pathlib import Path
 
 import numpy as np
 from bench import networks, op_cases
+from bench.peers import results_of
 
 CHECKED_STEPS = 3
 
@@ -42,11 +43,11 @@ def peak_rss_mb(process="self"):
     return next((int(s.split()[1]) / 1024 for s in lines if s.startswith("VmHWM:")), 0.0)
 
 
-def save(array):
-    """The path of a new file with the array."""
-    handle, path = tempfile.mkstemp(suffix=".npy")
+def save(arrays):
+    """The path of a new file with the arrays."""
+    handle, path = tempfile.mkstemp(suffix=".npz")
     with os.fdopen(handle, "wb") as file:
-        np.save(file, np.asarray(array, np.float32))
+        np.savez(file, *arrays)
     return path
 
 
@@ -82,7 +83,7 @@ class Worker:
             self.run = self.peer.infer(self.setting, described, weights, images)
             logits = self.run()
             first = time.perf_counter() - start
-            check = save(logits)
+            check = save([np.asarray(logits, np.float32)])
         return {"check": check, "first_ms": 1e3 * first}
 
     def build_op(self, case, batch):
@@ -90,8 +91,7 @@ class Worker:
         self.run = self.peer.op(self.setting, case, case.arrays(batch))
         result = self.run()
         first = time.perf_counter() - start
-        show = getattr(self.run, "show", np.asarray)
-        return {"check": save(show(result)), "first_ms": 1e3 * first}
+        return {"check": save(results_of(self.run, result)), "first_ms": 1e3 * first}
 
     def time(self, seconds, least, clock="wall"):
         if hasattr(self.run, "times"):

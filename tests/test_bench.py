@@ -55,7 +55,11 @@ def test_a_wrong_result_is_not_timed():
     with pytest.raises(contest.Failed, match="wrong result"):
         contest.agree("train", [2.3, 2.2], [2.3, 2.21])
     with pytest.raises(contest.Failed, match="wrong result"):
-        contest.agree("infer", np.ones((2, 3)), np.full((2, 3), np.nan))
+        contest.agree("infer", [np.ones((2, 3))], [np.full((2, 3), np.nan)])
+    with pytest.raises(contest.Failed):  # the second result
+        contest.agree("ops", [np.ones(3), np.ones(2)], [np.ones(3), np.array([1, np.nan])])
+    with pytest.raises(contest.Failed):
+        contest.agree("ops", [np.ones(3), np.ones(2)], [np.ones(3), np.array([1, 1.1])])
     contest.agree("train", [2.3, 2.2], [2.3001, 2.2001])
 
 
@@ -141,21 +145,25 @@ def test_every_op_is_there_for_every_case():
     for case in op_cases.CASES:
         if case.multiply_adds < 1e8 and "4,000,000" not in case.name:
             run = convlet_ops.op("default", case, case.arrays(1))
-            assert np.isfinite(run()).all(), case.name
+            assert all(np.isfinite(array).all() for array in peers.results_of(run, run())), (
+                case.name
+            )
 
 
 @pytest.mark.parametrize(
-    "op", ["softmax", "dropout", "upsample2d", "attention", "lstm", "gelu", "group_norm"]
+    "op",
+    ["softmax", "softmax_cross_entropy", "dropout", "upsample2d", "attention", "lstm", "gelu"]
+    + ["dense", "batch_norm", "layer_norm", "group_norm"],
 )
 def test_ops_agree_with_the_reference(op):
-    """As bench compares them before it times them, each with its gradient."""
+    """As bench compares them before it times them, each with its gradient: all results."""
     for case in (c for c in op_cases.CASES if c.op in (op, f"{op}_backward")):
         shown = []
         for run in (
             torch64_ops.op("default", case, case.arrays(2)),
             convlet_ops.op("default", case, case.arrays(2)),
         ):
-            shown.append(getattr(run, "show", np.asarray)(run()))
+            shown.append(peers.results_of(run, run()))
         contest.agree("ops", *shown)
 
 

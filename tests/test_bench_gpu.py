@@ -29,7 +29,7 @@ for setting, precision in (("cuda", "float32"), ("cuda bfloat16", "bfloat16")):
     contest.agree("train", losses, [step() for _ in range(3)], precision)
     assert len(step.times(0.0, 2)) == 2
 logits = torch64.infer("default", network, weights, images)()
-contest.agree("infer", logits, convlet.infer("cuda", network, weights, images)())
+contest.agree("infer", [logits], [convlet.infer("cuda", network, weights, images)()])
 """
 
 

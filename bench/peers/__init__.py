@@ -87,6 +87,14 @@ def batched_times(
     return times
 
 
+def results_of(run, result):
+    """The arrays that a run returned, one or several, as they are compared: ``run.show`` brings
+    those that are not numpy's into convlet's layout."""
+    shown = run.show(result) if hasattr(run, "show") else result
+    several = shown if isinstance(shown, tuple) else (shown,)
+    return [np.asarray(array, np.float32) for array in several]
+
+
 DROPOUT_RATE = 0.5
 
 

@@ -81,9 +81,16 @@ class _Gpu:
             return batched_times(replay, lambda: _core.wait(self.device), seconds, least)
 
         measured.times = times
-        show = getattr(run, "show", np.asarray)
-        measured.show = lambda result: show(result.numpy())
+        show = getattr(run, "show", lambda result: result)
+        measured.show = lambda result: show(_on_host(result))
         return measured
+
+
+def _on_host(result):
+    """Arrays, in a tuple or alone; numbers are on the host."""
+    if isinstance(result, tuple):
+        return tuple(_on_host(one) for one in result)
+    return result.numpy() if isinstance(result, _core.DeviceArray) else result
 
 
 def op(setting, case, arrays):
@@ -122,7 +129,7 @@ def _dense(place, options, x, weight):
 
 
 def _dense_backward(place, options, dy, x, weight):
-    return lambda: ops.dense_backward(dy, x, weight, precision=options["precision"])[0]
+    return lambda: ops.dense_backward(dy, x, weight, precision=options["precision"])
 
 
 def _pool(function):
@@ -172,13 +179,13 @@ def _norm(function):
 def _norm_backward(function):
     def make(place, options, dy, x, gamma, beta):
         groups = {name: options[name] for name in ("groups",) if name in options}
-        return lambda: function(dy, x, gamma, **groups)[0]
+        return lambda: function(dy, x, gamma, **groups)
 
     return make
 
 
 def _softmax_cross_entropy(place, options, logits, labels):
-    return lambda: ops.softmax_cross_entropy(logits, labels, return_grad=True)[1]
+    return lambda: ops.softmax_cross_entropy(logits, labels, return_grad=True)
 
 
 def _batch_norm(place, options, x, gamma, beta):
@@ -188,7 +195,7 @@ def _batch_norm(place, options, x, gamma, beta):
 
 
 def _batch_norm_backward(place, options, dy, x, gamma, beta):
-    return lambda: ops.batch_norm_backward(dy, x, gamma, training=True)[0]
+    return lambda: ops.batch_norm_backward(dy, x, gamma, training=True)
 
 
 def _dropout(place, options, **arrays):
@@ -219,7 +226,7 @@ def _attention(place, options, q, k, v):
 
 
 def _attention_backward(place, options, dy, q, k, v):
-    return lambda: ops.attention_backward(dy, q, k, v, heads=options["heads"])[0]
+    return lambda: ops.attention_backward(dy, q, k, v, heads=options["heads"])
 
 
 def _lstm(place, options, x, kernel, recurrent_kernel, bias):
@@ -230,7 +237,7 @@ def _lstm(place, options, x, kernel, recurrent_kernel, bias):
 
 def _lstm_backward(place, options, dy, x, kernel, recurrent_kernel, bias):
     arrays = (dy, x, kernel, recurrent_kernel, bias)
-    return lambda: ops.lstm_backward(*arrays, return_sequences=True)[0]
+    return lambda: ops.lstm_backward(*arrays, return_sequences=True)
 
 
 def _optimizer(spec, slots):

@@ -25,7 +25,7 @@ SETTINGS = {
 
 
 def op(setting, case, arrays, dtype=torch.float32):
-    """A function that computes the case; its result is convlet's layout seen through a view."""
+    """A function that computes the case; its results are convlet's layout seen through views."""
     words, precision = setting.split(), precision_of(setting)
     device = "cuda" if "cuda" in words else "cpu"
     if device == "cuda":
@@ -43,8 +43,14 @@ def op(setting, case, arrays, dtype=torch.float32):
 
     if device == "cuda":
         measured.times = _graph_times(measured)
-    measured.show = lambda result: shown(result).float().cpu().numpy()
+    measured.show = lambda result: _on_host(shown(result))
     return measured
+
+
+def _on_host(result):
+    if isinstance(result, tuple):
+        return tuple(_on_host(one) for one in result)
+    return result.float().cpu().numpy()
 
 
 def _graph_times(run):
@@ -141,7 +147,12 @@ def _dense_backward(options, dy, x, weight):
     def run():
         return dy @ w, dy.t() @ x, dy.sum(0)
 
-    return run, lambda gradients: gradients[0]
+    return run, _transposed_second
+
+
+def _transposed_second(gradients):
+    dx, dw, db = gradients
+    return dx, dw.t(), db
 
 
 def _max_pool2d(options, x):
@@ -177,7 +188,7 @@ def _softmax_cross_entropy(options, logits, labels):
         loss = F.nll_loss(logs, labels)
         one = torch.ones_like(loss)
         dlogs = torch.ops.aten.nll_loss_backward(one, logs, labels, None, 1, -100, count)
-        return torch.ops.aten._log_softmax_backward_data(dlogs, logs, 1, logs.dtype)
+        return loss, torch.ops.aten._log_softmax_backward_data(dlogs, logs, 1, logs.dtype)
 
     return run, _as_it_is
 
@@ -190,12 +201,15 @@ def _batch_norm(options, x, gamma, beta):
 def _batch_norm_backward(options, dy, x, gamma, beta):
     _, mean, inverse = torch.native_batch_norm(x, gamma, beta, None, None, True, 0.1, 1e-3)
     backward = torch.ops.aten.native_batch_norm_backward
+    mask = [True, True, True]
     return (
-        lambda: backward(dy, x, gamma, None, None, mean, inverse, True, 1e-3, [True, True, True])[
-            0
-        ],
-        _image,
+        lambda: backward(dy, x, gamma, None, None, mean, inverse, True, 1e-3, mask),
+        _image_and_affine,
     )
+
+
+def _image_and_affine(gradients):
+    return _image(gradients[0]), *gradients[1:]
 
 
 def _layer_norm(options, x, gamma, beta):
@@ -206,7 +220,7 @@ def _layer_norm_backward(options, dy, x, gamma, beta):
     shape = gamma.shape
     _, mean, inverse = torch.native_layer_norm(x, shape, gamma, beta, 1e-3)
     backward, mask = torch.ops.aten.native_layer_norm_backward, [True, True, True]
-    return lambda: backward(dy, x, shape, mean, inverse, gamma, beta, mask)[0], _as_it_is
+    return lambda: backward(dy, x, shape, mean, inverse, gamma, beta, mask), _as_it_is
 
 
 def _group_norm(options, x, gamma, beta):
@@ -218,7 +232,7 @@ def _group_norm_backward(options, dy, x, gamma, beta):
     sizes = (n, c, h * w, options["groups"])
     _, mean, inverse = torch.native_group_norm(x, gamma, beta, *sizes, 1e-3)
     backward, mask = torch.ops.aten.native_group_norm_backward, [True, True, True]
-    return lambda: backward(dy, x, mean, inverse, gamma, *sizes, mask)[0], _image
+    return lambda: backward(dy, x, mean, inverse, gamma, *sizes, mask), _image_and_affine
 
 
 def _gradients(function, dy, *inputs):
@@ -229,13 +243,9 @@ def _gradients(function, dy, *inputs):
     return lambda: torch.autograd.grad(y, leaves, dy, retain_graph=True)
 
 
-def _first(gradients):
-    return gradients[0]
-
-
 def _checked_dropout(x):
     def shown(y):
-        y, given = (_image(t).float().cpu().numpy() for t in (y, x))
+        y, given = (_on_host(_image(t)) for t in (y, x))
         return torch.from_numpy(checked_dropout(y, given))
 
     return shown
@@ -265,7 +275,7 @@ def _upsample2d_backward(options, dy):
     h, w, c = options["input"]
     x = torch.zeros((len(dy), c, h, w), dtype=dy.dtype, device=dy.device)
     x = x.contiguous(memory_format=_layout(dy))
-    return _gradients(_upsampling(options), dy, x), lambda gradients: _image(_first(gradients))
+    return _gradients(_upsampling(options), dy, x), lambda gradients: _image(gradients[0])
 
 
 def _attend(options):
@@ -282,7 +292,7 @@ def _attention(options, q, k, v):
 
 
 def _attention_backward(options, dy, q, k, v):
-    return _gradients(_attend(options), dy, q, k, v), _first
+    return _gradients(_attend(options), dy, q, k, v), _as_it_is
 
 
 def _lstm_of(x, kernel, recurrent_kernel, bias):
@@ -304,7 +314,13 @@ def _lstm(options, x, **given):
 
 def _lstm_backward(options, dy, x, **given):
     function, weights = _lstm_of(x, **given)
-    return _gradients(function, dy, x, *weights), _first
+    return _gradients(function, dy, x, *weights), _of_kernels
+
+
+def _of_kernels(gradients):
+    """Of torch's weights, (4U,I) and (4U,U), and of one of its two biases."""
+    dx, dkernel, drecurrent, dbias, _ = gradients
+    return dx, dkernel.t(), drecurrent.t(), dbias
 
 
 def _optimizer(kind, **settings):
