@@ -88,11 +88,25 @@ def test_windows(window, stride, dilation):
 
 
 @pytest.mark.parametrize("size", [(5, 1, 1), (3, 17, 19), (9, 7, 5), (1, 31, 2)])
-@pytest.mark.parametrize("channels", [(1, 1), (17, 5), (5, 31), (99, 66), (208, 3)])
+@pytest.mark.parametrize("channels", [(1, 1), (17, 5), (5, 31), (33, 48), (99, 66), (208, 3)])
 @pytest.mark.parametrize("stride", [1, (2, 3)])
 def test_pointwise(isa, size, channels, stride):
     c, k = channels
     check((*size, c), (1, 1, c, k), {"stride": stride})
+
+
+# Maps of more than a million values: what the next block reads is asked for meanwhile.
+@pytest.mark.parametrize(
+    "x,w,options",
+    [
+        ((3, 57, 59, 40), (1, 1, 40, 96), {}),
+        ((3, 57, 59, 99), (1, 1, 99, 48), {"stride": (1, 2)}),
+        ((3, 90, 70, 5), (3, 3, 5, 64), {"padding": 1}),
+        ((4, 199, 198, 3), (7, 7, 3, 24), {"padding": 3, "stride": 2}),
+    ],
+)
+def test_large_maps(isa, x, w, options):
+    check(x, w, options)
 
 
 @pytest.mark.parametrize("padding", ["same", "valid", 0, 2, (1, 3), ((0, 2), (3, 1)), 9])
@@ -200,6 +214,7 @@ def test_not_a_number_reaches_just_its_windows():
         ((3, 14, 14, 40), (7, 7, 1, 40), {"padding": 3, "groups": 40}),
         ((3, 49, 61, 45), (3, 3, 1, 45), {"padding": 1, "groups": 45, "stride": 2}),
         ((1, 4, 4, 256), (1, 1, 256, 256), {}),
+        ((3, 57, 59, 40), (1, 1, 40, 96), {}),
     ],
 )
 def test_same_bits_for_any_number_of_threads(x, w, options):

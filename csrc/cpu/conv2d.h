@@ -55,7 +55,7 @@ inline auto weighted_sums(const Conv2dShape& s, const Correlation& k, const floa
                            {first && bias ? bias + channel : nullptr, !first,
                             last ? activation : Activation::none,
                             last && residual ? residual + (result - y) + channel : nullptr},
-                           fetches ? b + (end->b + end->count) * width : nullptr);
+                           fetches ? Ahead{b + (end->b + end->count) * width, width} : Ahead{});
                      });
   };
 }

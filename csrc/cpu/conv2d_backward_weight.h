@@ -35,8 +35,11 @@ struct WeightGradient {
 
 // Rows that pass by all panels together: their values stay in the second-level cache meanwhile.
 constexpr std::int64_t kRowsTogether = 96;
-// At most so many rows, those of first layers, read dy where it is.
-constexpr std::int64_t kFewRows = 32;
+// At most so many rows, those of first layers, read dy where it is; so do more of a pointwise x.
+constexpr std::int64_t kFewRows = 32, kFewPointwiseRows = 64;
+// Where x and dy together have this many values or more, and each meets no more weights than this,
+// what the next block reads is asked for: else reading from memory would set the pace.
+constexpr std::int64_t kLargeMaps = 1 << 20, kFewWeights = 64 * 1024;
 
 // Blocks of at most kStretch pixels, as many as a tile takes at once, whatever lies between them.
 inline Blocks cut_into_pixels(Windows w, std::int64_t result_channels, std::int64_t least) {
@@ -149,7 +152,7 @@ inline std::int64_t list_pixels(const WeightGradient& g, const Block& block, std
 template <class Product, class ForPanels>
 inline void pack_pixels(const float* from, const float* next, std::int64_t stride,
                         std::int64_t count, std::int64_t first, ForPanels&& for_panels) {
-  constexpr std::int64_t kPixels = 16;
+  constexpr std::int64_t kPixels = 4;
   for (std::int64_t i = 0; i < count; i += kPixels)
     for_panels([&](std::int64_t channel, int columns, int width, float* to) {
       const std::int64_t at = i * stride + channel;
@@ -158,14 +161,43 @@ inline void pack_pixels(const float* from, const float* next, std::int64_t strid
     });
 }
 
+// What the tiles of a block ask for while they multiply: dy of the next block, then, with stride 1,
+// its x. No dy asks for nothing.
+class NextBlock {
+ public:
+  // It is shared out among `calls` calls of take, each for all pixels of the block.
+  NextBlock(const Conv2dShape& s, const Block& block, const float* x, const float* dy,
+            std::int64_t calls) {
+    const bool large = s.N * (s.H * s.W * s.C + s.P * s.Q * s.K) >= kLargeMaps;
+    if (!dy || !large || s.R * s.S * (s.C / s.groups) * s.K > kFewWeights) return;
+    const std::int64_t pixels = block.images * block.rows * s.Q;
+    const std::int64_t row = (block.image + block.images - 1) * s.H + block.row + block.rows;
+    dy_floats_ = pixels * s.K;
+    dy_ = dy + dy_floats_;
+    x_ = x + row * s.W * s.C;
+    each_ = ceil_div(s.K + (s.stride_h * s.stride_w == 1 ? s.C : 0), calls);
+  }
+
+  // For the next `pixels` terms.
+  Ahead take(std::int64_t pixels) {
+    const float* from = at_ < dy_floats_ ? dy_ + at_ : x_ + (at_ - dy_floats_);
+    at_ += each_ * pixels;
+    return {from, each_};
+  }
+
+ private:
+  const float *dy_ = nullptr, *x_ = nullptr;
+  std::int64_t dy_floats_ = 0, each_ = 0, at_ = 0;
+};
+
 // Adds one block to a part's dw, for the panels [first_panel, last_panel) of all groups. dy is that
 // of the block, or null where it is not in memory; pack(block, for_panels) packs it, where
 // for_panels(f) calls f(first channel, columns, width, to) for each of the panels.
 template <class Product, class Pack>
 inline void add_block(const Conv2dShape& s, const WeightGradient& g, const Block& block,
-                      const float* images, const float* dy, Pack&& pack, std::int64_t first_panel,
-                      std::int64_t last_panel, Run* runs, float* packed, float* dw,
-                      bool first_block) {
+                      const float* x, const float* images, const float* dy, Pack&& pack,
+                      std::int64_t first_panel, std::int64_t last_panel, Run* runs, float* packed,
+                      float* dw, bool first_block) {
   const std::int64_t pixels = block.images * block.rows * s.Q;
   const std::int64_t panels = g.panels.count(), terms = s.C / s.groups;
   const std::int64_t panel_size = smaller(kPanel, g.panels.padded_columns()) * pixels;
@@ -173,8 +205,8 @@ inline void add_block(const Conv2dShape& s, const WeightGradient& g, const Block
     return p / panels * g.panels.columns + p % panels * kPanel;
   };
   // So few rows read it too few times for packing to pay.
-  const bool in_place =
-      !Product::converts && dy && g.row_count <= kFewRows && g.panels.columns % V::width == 0;
+  const bool in_place = !Product::converts && dy && g.panels.columns % V::width == 0 &&
+                        g.row_count <= (g.pointwise ? kFewPointwiseRows : kFewRows);
   if (!in_place)
     pack(block, [&](auto&& f) {
       for (std::int64_t p = first_panel; p < last_panel; ++p)
@@ -184,6 +216,8 @@ inline void add_block(const Conv2dShape& s, const WeightGradient& g, const Block
 
   const std::int64_t tap_lists = g.trimmed ? s.R * s.S : 1;
   const std::int64_t rows_per_list = g.row_count / tap_lists;
+  NextBlock next(s, block, x, Product::converts ? nullptr : dy,
+                 tap_lists * ceil_div(rows_per_list, kRowsTogether) * (last_panel - first_panel));
   for (std::int64_t tap = 0; tap < tap_lists; ++tap) {
     const Row* rows = g.rows + tap * rows_per_list;
     const std::int64_t run_count =
@@ -191,6 +225,7 @@ inline void add_block(const Conv2dShape& s, const WeightGradient& g, const Block
     for (std::int64_t row = 0; row < rows_per_list; row += kRowsTogether)
       for_each_stretch(
           runs, run_count, [&](const Run* stretch, std::int64_t count, bool first, bool) {
+            const std::int64_t pixels_together = terms_of(stretch, count);
             for (std::int64_t p = first_panel; p < last_panel; ++p)
               multiply<Product>(
                   images + p / panels * terms, rows + row,
@@ -198,7 +233,7 @@ inline void add_block(const Conv2dShape& s, const WeightGradient& g, const Block
                   in_place ? dy + channel_of(p) : packed + (p - first_panel) * panel_size,
                   in_place ? s.K : g.panels.width_of(p % panels), dw + channel_of(p),
                   g.panels.columns_of(p % panels),
-                  {nullptr, !first_block || !first, Activation::none});
+                  {nullptr, !first_block || !first, Activation::none}, next.take(pixels_together));
           });
   }
 }
@@ -282,7 +317,7 @@ inline void weight_gradient(Context& context, const Conv2dShape& s, const float*
             const float* images = images_of<Product>(g, block, s.N, x, copies);
             const float* block_dy = dy ? dy + (block.image * s.P + block.row) * s.Q * s.K : nullptr;
             add_block<Product>(
-                s, g, block, images, block_dy, pack, all_panels * chunk / g.panel_chunks,
+                s, g, block, x, images, block_dy, pack, all_panels * chunk / g.panel_chunks,
                 all_panels * (chunk + 1) / g.panel_chunks, g.runs + worker * g.block_runs, packed,
                 part_dw, index == first_block);
           }

@@ -38,6 +38,13 @@ inline bool worth_fetching(std::int64_t weights) {
   return weights >= 64 * 1024;
 }
 
+// What tiles ask for while they multiply, so that it comes to the second-level cache evenly:
+// `each` values for each term of a panel, from `from` on (which need not be memory), or nothing.
+struct Ahead {
+  const float* from = nullptr;
+  std::int64_t each = 0;
+};
+
 struct Epilogue {
   const float* bias;                // where a sum starts, per column; null is zero
   bool accumulate;                  // the sum is added to what c holds
@@ -180,27 +187,34 @@ inline void tiles_of(std::int64_t height, std::int64_t count, const float* a, co
                                                      fetching);
 }
 
-// Any number of rows, in tiles of nearly equal height, which share the fetching of what is next.
+inline std::int64_t terms_of(const Run* runs, std::int64_t run_count) {
+  std::int64_t terms = 0;
+  for (std::int64_t i = 0; i < run_count; ++i) terms += runs[i].count;
+  return terms;
+}
+
+// Any number of rows, in tiles of nearly equal height, which share the fetching of what is ahead.
 template <class Product, int kVectors, bool kFetches>
 inline void multiply_panel(const float* a, const Row* rows, std::int64_t row_count, const Run* runs,
                            std::int64_t run_count, const float* b, std::int64_t ldb, float* c,
-                           int columns, const Epilogue& epilogue, const float* next) {
+                           int columns, const Epilogue& epilogue, const Ahead& ahead) {
   constexpr int kRows = max_rows(kVectors);
   const std::int64_t count = ceil_div(row_count, kRows);
   if (count == 0) return;
   const std::int64_t height = row_count / count, higher = row_count % count;
   std::int64_t terms = 0, step = 0, fetching = 0;
   if constexpr (kFetches) {
-    for (std::int64_t i = 0; i < run_count; ++i) terms += runs[i].count;
-    step = smaller(kLineFloats, ceil_div(ldb, count));
-    fetching = ceil_div(ldb, step);
+    terms = terms_of(runs, run_count);
+    step = smaller(kLineFloats, ceil_div(ahead.each, count));
+    fetching = ceil_div(ahead.each, step);
   }
   if (higher > 0)
     tiles_of<Product, kRows, kVectors, kFetches>(height + 1, higher, a, rows, runs, run_count, b,
-                                                 ldb, c, columns, epilogue, next, step, fetching);
+                                                 ldb, c, columns, epilogue, ahead.from, step,
+                                                 fetching);
   tiles_of<Product, kRows, kVectors, kFetches>(
       height, count - higher, a, rows + higher * (height + 1), runs, run_count, b, ldb, c, columns,
-      epilogue, kFetches ? next + higher * step * terms : nullptr, step, fetching - higher);
+      epilogue, kFetches ? ahead.from + higher * step * terms : nullptr, step, fetching - higher);
 }
 
 // How many vectors hold `columns` (1 to kPanel) columns: the width of a panel of b.
@@ -226,21 +240,19 @@ inline void with_vectors(int columns, F&& f) {
 }
 
 // All rows times one panel: `columns` <= kPanel, and each row of b readable for whole vectors.
-// Meanwhile as many values as those of b come to the cache from `next`, unless that is null or the
-// panel narrower: what is next in b, so that a sum of large weights does not wait for them. (It
-// need not be memory.)
+// Only a panel of whole width asks for what is ahead.
 template <class Product = Float32>
 inline void multiply(const float* a, const Row* rows, std::int64_t row_count, const Run* runs,
                      std::int64_t run_count, const float* b, std::int64_t ldb, float* c,
-                     int columns, const Epilogue& epilogue, const float* next = nullptr) {
+                     int columns, const Epilogue& epilogue, const Ahead& ahead = {}) {
   with_vectors(columns, [&](auto vectors) {
     constexpr bool kWhole = vectors == kMaxVectors;
-    if (kWhole && next)
+    if (kWhole && ahead.each > 0)
       multiply_panel<Product, vectors, kWhole>(a, rows, row_count, runs, run_count, b, ldb, c,
-                                               columns, epilogue, next);
+                                               columns, epilogue, ahead);
     else
       multiply_panel<Product, vectors, false>(a, rows, row_count, runs, run_count, b, ldb, c,
-                                              columns, epilogue, nullptr);
+                                              columns, epilogue, {});
   });
 }
 
@@ -379,7 +391,7 @@ inline void multiply_packed(const float* a, const Row* rows, std::int64_t row_co
       const int width = panels.width_of(p);
       multiply(a, rows, row_count, &run, 1, panel, width, c + p * kPanel, panels.columns_of(p),
                {nullptr, accumulate || i > 0, Activation::none},
-               fetches ? panel + last * width : nullptr);
+               fetches ? Ahead{panel + last * width, width} : Ahead{});
     }
 }
 
