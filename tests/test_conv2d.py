@@ -159,6 +159,22 @@ def test_depthwise_larger_than_the_cache(stride):
     check((1, 183, 182, 260), (3, 3, 1, 260), {"groups": 260, "padding": 1, "stride": stride})
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("activation", [None, "relu", "sigmoid"])
+def test_depthwise_results_past_the_cache(isa, stride, activation):
+    """Stored so in whole lines, with these channels; the bits are those of a part of the batch."""
+    options = {"groups": 48, "padding": 1, "stride": stride}
+    x, w = integers(4, 75 * stride, 311, 48), integers(3, 3, 1, 48, seed=1)
+    y = ops.conv2d(x, w, activation=activation, **options)
+    dy = integers(*y.shape, seed=2)
+    dx = ops.conv2d_backward_input(dy, w, x.shape, **options)
+    assert (y.ctypes.data % 64, dx.ctypes.data % 64) == (0, 0)
+    for n in range(len(x)):
+        assert_exact(y[n : n + 1], ops.conv2d(x[n : n + 1], w, activation=activation, **options))
+        part = ops.conv2d_backward_input(dy[n : n + 1], w, (1, *x.shape[1:]), **options)
+        assert_exact(dx[n : n + 1], part)
+
+
 @given(conv2d_cases())
 def test_any_shape(case):
     check(*case)

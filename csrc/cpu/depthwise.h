@@ -39,7 +39,7 @@ struct Depthwise {
   std::int64_t multiplier, planes, plane;  // plane: from one to the next, in floats
   bool copied;
   bool neighbours, left, right;  // see neighbours_tile
-  bool fetches;
+  bool fetches, streams;
   std::int64_t copy_floats;
   std::int64_t parts, dw_size;  // of the gradient of the weights
   std::int64_t row_lines, column_lines;
@@ -174,6 +174,7 @@ struct Steps {
   std::int64_t planes, rows, columns;      // of taps
   std::int64_t plane, row, column;         // from a tap to the next, in the source
   std::int64_t weight_row, weight_column;  // and in the weights
+  bool streams;                            // the result goes past the cache
 };
 
 // Windows of one row that meet the same taps.
@@ -203,7 +204,8 @@ inline void for_each_stretch(const Depthwise& d, const Block& block, F&& f) {
                                r->source_step,
                                c->source_step,
                                r->weight_step,
-                               c->weight_step};
+                               c->weight_step,
+                               d.streams};
           f(Stretch{steps, c->end - c->begin,
                     d.pitch.window(d.windows, n, i - block.row, c->begin) + r->source + c->source,
                     (line + c->result + c->begin * d.w.result_step) * d.channels,
@@ -213,15 +215,16 @@ inline void for_each_stretch(const Depthwise& d, const Block& block, F&& f) {
 }
 
 // What the windows below a tile are the first to see: of the source `rows` rows, in each `columns`
-// pixels for each window, and a row of the result; null where the hardware fetches it by itself.
+// pixels for each window, and a row of the result. Null where the hardware fetches it by itself, or
+// it goes past the cache.
 struct Below {
   const float *source, *result;
   std::int64_t rows, row, columns;
 };
 inline Below below_of(const Depthwise& d, const Stretch& s, const float* a, const float* c) {
   if (!d.fetches) return {};
-  return {a + s.steps.rows * s.steps.row, c + d.w.result * d.channels, d.windows.step_h,
-          d.pitch.row, d.windows.step_w};
+  return {a + s.steps.rows * s.steps.row, d.streams ? nullptr : c + d.w.result * d.channels,
+          d.windows.step_h, d.pitch.row, d.windows.step_w};
 }
 
 // f(c, count, lanes) for groups of `count` vectors of channels, 2 or 1.
@@ -259,6 +262,7 @@ inline void fetch_below(const Below& below, int pixels, std::int64_t j, int floa
   for (std::int64_t r = 0; r < below.rows; ++r)
     for (std::int64_t i = 0; i < step * floats; i += kLineFloats)
       fetch_early(below.source + r * below.row + step * j + i);
+  if (!below.result) return;
   for (int i = 0; i < pixels * floats; i += kLineFloats) fetch_early(below.result + pixels * j + i);
 }
 
@@ -300,7 +304,7 @@ __attribute__((noinline)) void depthwise_tile(const Stretch& s, std::int64_t cha
     CONVLET_UNROLL
     for (int i = 0; i < kPixels; ++i) CONVLET_UNROLL
     for (int v = 0; v < kVectors; ++v)
-      store(c + i * steps.result + j + v * V::width, max(least, sum[i][v]), lanes);
+      store(c + i * steps.result + j + v * V::width, max(least, sum[i][v]), lanes, steps.streams);
   });
 }
 
@@ -352,14 +356,17 @@ __attribute__((noinline)) void neighbours_tile(const Stretch& s, bool left, bool
     CONVLET_UNROLL
     for (int i = 0; i < kPixels; ++i) CONVLET_UNROLL
     for (int v = 0; v < kVectors; ++v)
-      store(c + i * steps.result + j + v * V::width, max(least, sum[i][v]), lanes);
+      store(c + i * steps.result + j + v * V::width, max(least, sum[i][v]), lanes, steps.streams);
   });
 }
 
-// What the tiles leave to be done with the result.
+// What the tiles do with the result, and what they leave to be done.
+inline bool of_a_tile(Activation activation) {
+  return activation == Activation::none || activation == Activation::relu;
+}
 inline void activate_pixels(Activation activation, std::int64_t count, std::int64_t step,
                             std::int64_t channels, float* c) {
-  if (activation == Activation::none || activation == Activation::relu) return;
+  if (of_a_tile(activation)) return;
   for (std::int64_t i = 0; i < count; ++i)
     for_vectors(0, channels, [=](std::int64_t j, auto lanes) {
       float* p = c + i * step + j;
@@ -381,8 +388,9 @@ inline const float* in_plane_order(const Depthwise& d, const float* w) {
 inline void depthwise(Context& context, const Conv2dShape& shape, Pass pass, const float* source,
                       const float* w, const float* bias, Activation activation, float* result,
                       void* memory) {
-  const Depthwise d = make_depthwise(shape, pass, context.threads(), memory);
+  Depthwise d = make_depthwise(shape, pass, context.threads(), memory);
   const std::int64_t channels = d.channels, image = d.h.result * d.w.result * channels;
+  d.streams = of_a_tile(activation) && worth_streaming(result, d.windows.images * image, channels);
   if (!d.h.covered() || !d.w.covered()) clear(context, result, d.windows.images * image);
   w = in_plane_order(d, w);
   // max lets NaN pass.
@@ -407,6 +415,7 @@ inline void depthwise(Context& context, const Conv2dShape& shape, Pass pass, con
         activate_pixels(activation, s.count, s.steps.result, channels, to);
       });
     }
+    if (d.streams) finish_streaming();
   });
 }
 

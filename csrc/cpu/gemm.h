@@ -31,7 +31,6 @@ struct Run {
 inline void fetch_early(const float* p) {
   __builtin_prefetch(p, 0, 2);
 }
-constexpr std::int64_t kLineFloats = 16;
 
 // Fewer weights stay in the second-level cache, and asking for them only costs instructions.
 inline bool worth_fetching(std::int64_t weights) {

@@ -40,6 +40,24 @@ inline V keep(V a, V other, First lanes) {
   return select(load(kLane) < broadcast(static_cast<float>(lanes.n)), a, other);
 }
 
+// Of a line of the cache.
+constexpr std::int64_t kLineFloats = 16;
+
+// Whether a result of so many floats, in rows of `row` that each is written in whole lines, is
+// better stored past the cache. A large one has left it before anyone reads it, and a line that is
+// stored past the cache need not be read before.
+inline bool worth_streaming(const float* result, std::int64_t floats, std::int64_t row) {
+  constexpr std::int64_t kLargeFloats = 4 << 20;
+  return floats > kLargeFloats && row % kLineFloats == 0 &&
+         reinterpret_cast<std::uintptr_t>(result) % (kLineFloats * sizeof(float)) == 0;
+}
+inline void store(float* p, V a, All, bool past_cache) {
+  past_cache ? stream(p, a) : store(p, a);
+}
+inline void store(float* p, V a, First lanes, bool) {
+  store(p, a, lanes);
+}
+
 // f(i, lanes) for the vectors that start at i = begin, begin + width, ... and end at `end`.
 template <class F>
 inline void for_vectors(std::int64_t begin, std::int64_t end, F f) {

@@ -406,6 +406,26 @@ inline V zero() {
   return broadcast(0.0f);
 }
 
+// Stores past the cache, where the instruction set can, to a multiple of the vector's size. Such
+// stores may be seen in any order: a thread calls finish_streaming() before its part is done.
+#if CONVLET_ISA_LEVEL > 0
+inline void stream(float* p, V a) {
+#if CONVLET_ISA_LEVEL == 2
+  _mm512_stream_ps(p, a.v);
+#else
+  _mm256_stream_ps(p, a.v);
+#endif
+}
+inline void finish_streaming() {
+  _mm_sfence();
+}
+#else
+inline void stream(float* p, V a) {
+  store(p, a);
+}
+inline void finish_streaming() {}
+#endif
+
 // to[i * to_stride + j] = from[j * from_stride + i] for i, j < kTransposed. NEON has its own.
 #if CONVLET_ISA_LEVEL > 0
 constexpr int kTransposed = 8;
