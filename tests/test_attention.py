@@ -42,8 +42,9 @@ def check(n, t, s, heads, d, e, atol=1e-6, size=1.0, **options):
     )
 
 
-# One token, tails of vectors and tiles, several blocks of queries (64) and of keys (256), heads of
-# more columns than a block of a GPU's kernel has (64 or 128), empty.
+# One token, tails of vectors and tiles, several blocks of queries (72, in the gradient 256) and of
+# keys (256, in the gradient 96, of which a part of a head's queries sees none), heads of more
+# columns than a block of a GPU's kernel has (64 or 128), empty.
 SIZES = [
     (1, 1, 1, 1, 1, 1),
     (2, 5, 3, 2, 3, 5),
@@ -51,6 +52,8 @@ SIZES = [
     (2, 66, 99, 3, 8, 19),
     (1, 130, 300, 2, 64, 33),
     (1, 3, 600, 1, 5, 66),
+    (1, 530, 230, 16, 3, 5),
+    (2, 66, 300, 8, 5, 3),
     (17, 31, 66, 1, 16, 16),
     (1, 70, 65, 2, 99, 130),
     (0, 5, 7, 2, 4, 4),

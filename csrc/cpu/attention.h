@@ -1,7 +1,8 @@
 // attention and its gradient (formulas in ops/attention.h) with the tile of gemm.h. A piece of work
 // is a block of queries of one head, or in the backward all queries and a part of the keys of one
 // head; scores exist for one block of queries and keys at a time, in workspace that the cache
-// holds.
+// holds. The backward takes many queries and few keys at a time: its sums over queries are then
+// long, and dk and dv, far apart in memory, are written once.
 namespace convlet::CONVLET_ISA {
 
 constexpr std::int64_t kQueries = 72;  // the most per block; a multiple of the tile's rows
@@ -206,51 +207,61 @@ inline void attention(Context& context, const AttentionShape& s, float rate,
 
 // ------------------------------------------------------------ backward
 
+constexpr std::int64_t kGradientQueries = 256, kGradientKeys = 96;  // the most per block
+
+// From one row to the next for rows of `columns`: whole vectors, and an odd number of lines, so
+// that a column's lines lie in all sets of the cache.
+inline std::int64_t spread_pitch(std::int64_t columns) {
+  return (ceil_div(columns, kLineFloats) | 1) * kLineFloats;
+}
+
 struct AttentionBackward {
   std::int64_t parts;  // into which the keys of a head are cut; fixed by the shape
   float* partial;      // dq of all parts but the first
-  // Per worker: keys and values of a block transposed, its keys, queries and dy of a block, P, dS.
-  float *keys_across, *values_across, *keys, *queries, *dy, *probabilities, *gradients;
-  Row* rows;
+  std::int64_t query_pitch, value_pitch, score_pitch;
+  // Per worker. Of a block of queries: these, dy, dy . y and dq. Of a block of keys: these, and
+  // keys and values transposed. Of both: P, dS.
+  float *queries, *dy, *delta, *dq, *keys, *keys_across, *values_across, *probabilities, *gradients;
+  Row *to_scores, *dy_to_scores, *to_dq, *to_dk, *to_dv;
   std::int64_t worker_floats;
   std::size_t bytes;
 
   AttentionBackward of(int worker) const {
     AttentionBackward own = *this;
-    const std::int64_t offset = worker * worker_floats;
-    own.keys_across += offset;
-    own.values_across += offset;
-    own.keys += offset;
-    own.queries += offset;
-    own.dy += offset;
-    own.probabilities += offset;
-    own.gradients += offset;
+    float** const parts_of_worker[] = {
+        &own.queries,  &own.dy,          &own.delta,         &own.dq,
+        &own.keys,     &own.keys_across, &own.values_across, &own.probabilities,
+        &own.gradients};
+    for (float** part : parts_of_worker) *part += worker * worker_floats;
     return own;
   }
 };
-
-// The keys of part `part` start here, at a multiple of kPitch.
-inline std::int64_t first_key(const AttentionShape& s, std::int64_t parts, std::int64_t part) {
-  return part == parts ? s.S : s.S * part / parts / kPitch * kPitch;
-}
 
 inline AttentionBackward make_attention_backward(const AttentionShape& s, int threads,
                                                  void* memory) {
   AttentionBackward w;
   // Few heads are cut further, so that there is work for all threads.
   w.parts = s.N * s.H >= 16 ? 1 : larger(1, smaller(4, s.S / 64));
+  w.query_pitch = spread_pitch(s.D);
+  w.value_pitch = spread_pitch(s.E);
+  w.score_pitch = spread_pitch(kGradientKeys);
   Workspace workspace(memory);
   w.partial = workspace.take<float>((w.parts - 1) * s.q().elements());
-  w.rows = workspace.take<Row>(3 * kQueries + 2 * kKeys);
-  const std::int64_t D = Panels{s.D}.padded_columns(), E = Panels{s.E}.padded_columns();
+  w.to_scores = workspace.take<Row>(kGradientQueries);
+  w.dy_to_scores = workspace.take<Row>(kGradientQueries);
+  w.to_dq = workspace.take<Row>(kGradientQueries);
+  w.to_dk = workspace.take<Row>(kGradientKeys);
+  w.to_dv = workspace.take<Row>(kGradientKeys);
   const std::size_t before = workspace.bytes();
-  w.keys_across = workspace.take<float>(s.D * kKeys);
-  w.values_across = workspace.take<float>(s.E * kKeys);
-  w.keys = workspace.take<float>(kKeys * D);
-  w.queries = workspace.take<float>(kQueries * D);
-  w.dy = workspace.take<float>(kQueries * E);
-  w.probabilities = workspace.take<float>(kQueries * kScorePitch);
-  w.gradients = workspace.take<float>(kQueries * kScorePitch);
+  w.queries = workspace.take<float>(kGradientQueries * w.query_pitch);
+  w.dq = workspace.take<float>(kGradientQueries * w.query_pitch);
+  w.dy = workspace.take<float>(kGradientQueries * w.value_pitch);
+  w.delta = workspace.take<float>(kGradientQueries);
+  w.keys = workspace.take<float>(kGradientKeys * w.query_pitch);
+  w.keys_across = workspace.take<float>(s.D * kGradientKeys);
+  w.values_across = workspace.take<float>(s.E * kGradientKeys);
+  w.probabilities = workspace.take<float>(kGradientQueries * w.score_pitch);
+  w.gradients = workspace.take<float>(kGradientQueries * w.score_pitch);
   const std::size_t one = workspace.bytes() - before;
   w.worker_floats = static_cast<std::int64_t>(one / sizeof(float));
   w.bytes = before + one * static_cast<std::size_t>(threads);
@@ -262,6 +273,21 @@ inline std::size_t attention_workspace(const AttentionShape& s, Pass pass, int t
                                : make_attention_backward(s, threads, nullptr).bytes;
 }
 
+// c = a b, or c += a b, as multiply_packed, with the rows of b `pitch` apart.
+inline void multiply_spread(const float* a, const Row* rows, std::int64_t row_count,
+                            std::int64_t terms, std::int64_t stride, const float* b,
+                            std::int64_t pitch, std::int64_t columns, float* c, bool accumulate) {
+  const Panels panels = {columns};
+  const std::int64_t stretches = larger(1, ceil_div(terms, kLongestStretch));
+  for (std::int64_t p = 0; p < panels.count(); ++p)
+    for (std::int64_t i = 0; i < stretches; ++i) {
+      const std::int64_t first = terms * i / stretches, last = terms * (i + 1) / stretches;
+      const Run run = {first * stride, last - first, stride, first};
+      multiply(a, rows, row_count, &run, 1, b + p * kPanel, pitch, c + p * kPanel,
+               panels.columns_of(p), {nullptr, accumulate || i > 0, Activation::none});
+    }
+}
+
 // What the backward of one head reads and writes; the statistics of its queries come as lse and y.
 struct HeadGradient {
   HeadColumns<const float> q, k, v, y, dy;
@@ -270,72 +296,104 @@ struct HeadGradient {
   std::int64_t row;  // of its first query, among all queries
 };
 
-// Scores and dP of the queries [first, first + count) and n keys from b on become P, as it
-// multiplies v, and scale * dS.
+// The queries [first, first + count) and n keys from b on.
+struct ScoreBlock {
+  std::int64_t first, count, b, n;
+};
+
+// From row `skipped` of a block on, scores become P, as it multiplies v, and dP becomes scale * dS.
 inline void score_gradients(const AttentionShape& s, const ScoreDropout& dropout,
-                            const HeadGradient& head, std::int64_t first, std::int64_t count,
-                            std::int64_t b, std::int64_t n, float* scores, float* gradients) {
-  float factor[kKeys];
-  for (std::int64_t i = 0; i < count; ++i) {
-    const std::int64_t t = first + i, visible = visible_keys(s, t, b, n);
-    const float *y = head.y.row(t), *dy = head.dy.row(t);
-    const V delta = broadcast(row_sum(
-        s.E, [=](std::int64_t e, auto lanes) { return load(y + e, lanes) * load(dy + e, lanes); }));
-    const V scale = broadcast(s.scale), lse = broadcast(head.lse[t]);
-    float *p = scores + i * kScorePitch, *g = gradients + i * kScorePitch;
+                            const HeadGradient& head, const ScoreBlock& block, std::int64_t skipped,
+                            const AttentionBackward& w) {
+  float factor[kGradientKeys];
+  for (std::int64_t i = skipped; i < block.count; ++i) {
+    const std::int64_t t = block.first + i, visible = visible_keys(s, t, block.b, block.n);
+    const V scale = broadcast(s.scale), lse = broadcast(head.lse[t]), delta = broadcast(w.delta[i]);
+    float *p = w.probabilities + i * w.score_pitch, *g = w.gradients + i * w.score_pitch;
     if (dropout.active()) {
-      dropout.factors(head.row + t, b, n, factor);
+      dropout.factors(head.row + t, block.b, block.n, factor);
       for_vectors(0, visible, [&](std::int64_t j, auto lanes) {
-        const V e = exp(load(p + j, lanes) * scale - lse), kept = load(factor + j, lanes);
+        const V e = exp_negative(load(p + j, lanes) * scale - lse), kept = load(factor + j, lanes);
         store(p + j, e * kept, lanes);
         store(g + j, e * (load(g + j, lanes) * kept - delta) * scale, lanes);
       });
     } else {
       for_vectors(0, visible, [&](std::int64_t j, auto lanes) {
-        const V e = exp(load(p + j, lanes) * scale - lse);
+        const V e = exp_negative(load(p + j, lanes) * scale - lse);
         store(p + j, e, lanes);
         store(g + j, e * (load(g + j, lanes) - delta) * scale, lanes);
       });
     }
-    clear(p + visible, n - visible);
-    clear(g + visible, n - visible);
+    clear(p + visible, block.n - visible);
+    clear(g + visible, block.n - visible);
   }
 }
 
-// Adds the share of n keys from b on to dq, and all of their dk and dv.
+// The share of a block in w.dq and its keys' dk and dv: stored by the first block of keys or of
+// queries, added by the later ones.
 inline void attend_backward(const AttentionShape& s, const ScoreDropout& dropout,
-                            const HeadGradient& head, std::int64_t b, std::int64_t n,
+                            const HeadGradient& head, const ScoreBlock& block, bool first_keys,
                             const AttentionBackward& w) {
-  const Panels across = {n}, query_panels = {s.D}, value_panels = {s.E};
-  const Row *to_scores = w.rows, *dy_to_scores = to_scores + kQueries;
-  const Row *from_scores = dy_to_scores + kQueries, *to_dk = from_scores + kQueries;
-  const Row* to_dv = to_dk + kKeys;
-  pack_panels_transposed(head.k.row(b), head.k.stride, s.D, across, w.keys_across);
-  pack_panels_transposed(head.v.row(b), head.v.stride, s.E, across, w.values_across);
-  pack_panels(head.k.row(b), head.k.stride, n, query_panels, w.keys);
-  const QueryBlocks blocks = {s.T};
-  for (std::int64_t block = 0; block < blocks.count(); ++block) {
-    const std::int64_t first = blocks.first(block), count = blocks.first(block + 1) - first;
-    if (visible_keys(s, first + count - 1, b, n) == 0) continue;
-    multiply_packed(head.q.row(first), to_scores, count, s.D, 1, w.keys_across, across,
-                    w.probabilities, false);
-    multiply_packed(head.dy.row(first), dy_to_scores, count, s.E, 1, w.values_across, across,
-                    w.gradients, false);
-    score_gradients(s, dropout, head, first, count, b, n, w.probabilities, w.gradients);
-    multiply_packed(w.gradients, from_scores, count, n, 1, w.keys, query_panels, head.dq.row(first),
-                    true);
-    pack_panels(head.dy.row(first), head.dy.stride, count, value_panels, w.dy);
-    multiply_packed(w.probabilities, to_dv, n, count, kScorePitch, w.dy, value_panels,
-                    head.dv.row(b), true);
-    pack_panels(head.q.row(first), head.q.stride, count, query_panels, w.queries);
-    multiply_packed(w.gradients, to_dk, n, count, kScorePitch, w.queries, query_panels,
-                    head.dk.row(b), true);
+  const std::int64_t b = block.b, n = block.n, pitch = w.score_pitch;
+  // The queries before `skipped` see none of the keys.
+  const std::int64_t skipped = s.causal ? larger(0, smaller(block.count, b - block.first)) : 0;
+  const std::int64_t count = block.count - skipped;
+  const float *q = w.queries + skipped * w.query_pitch, *dy = w.dy + skipped * w.value_pitch;
+  float *p = w.probabilities + skipped * pitch, *g = w.gradients + skipped * pitch;
+  multiply_packed(q, w.to_scores, count, s.D, 1, w.keys_across, {n}, p, false);
+  multiply_packed(dy, w.dy_to_scores, count, s.E, 1, w.values_across, {n}, g, false);
+  score_gradients(s, dropout, head, block, skipped, w);
+  if (first_keys) clear(w.dq, skipped * w.query_pitch);
+  multiply_spread(g, w.to_dq, count, n, 1, w.keys, w.query_pitch, s.D,
+                  w.dq + skipped * w.query_pitch, !first_keys);
+  multiply_spread(p, w.to_dv, n, count, pitch, dy, w.value_pitch, s.E, head.dv.row(b),
+                  block.first > 0);
+  multiply_spread(g, w.to_dk, n, count, pitch, q, w.query_pitch, s.D, head.dk.row(b),
+                  block.first > 0);
+}
+
+// Tokens next to each other: at their own distance, often a multiple of a large power of two, they
+// would compete for the same lines of the cache.
+inline void copy_tokens(HeadColumns<const float> x, std::int64_t first, std::int64_t count,
+                        std::int64_t columns, float* to, std::int64_t pitch) {
+  for (std::int64_t i = 0; i < count; ++i) copy(to + i * pitch, x.row(first + i), columns);
+}
+
+// All gradients of one head from the keys [begin, end); dq is their share.
+inline void head_backward(const AttentionShape& s, const ScoreDropout& dropout,
+                          const HeadGradient& head, std::int64_t begin, std::int64_t end,
+                          const AttentionBackward& w) {
+  const std::int64_t query_blocks = ceil_div(s.T, kGradientQueries);
+  const std::int64_t units = ceil_div(end - begin, kPitch);
+  const std::int64_t key_blocks = ceil_div(end - begin, kGradientKeys);
+  for (std::int64_t i = 0; i < query_blocks; ++i) {
+    ScoreBlock block;
+    block.first = s.T * i / query_blocks;
+    block.count = s.T * (i + 1) / query_blocks - block.first;
+    copy_tokens(head.q, block.first, block.count, s.D, w.queries, w.query_pitch);
+    copy_tokens(head.dy, block.first, block.count, s.E, w.dy, w.value_pitch);
+    for (std::int64_t t = 0; t < block.count; ++t) {
+      const float *y = head.y.row(block.first + t), *dy = w.dy + t * w.value_pitch;
+      w.delta[t] = row_sum(s.E, [=](std::int64_t e, auto lanes) {
+        return load(y + e, lanes) * load(dy + e, lanes);
+      });
+    }
+    for (std::int64_t j = 0; j < key_blocks; ++j) {
+      block.b = begin + units * j / key_blocks * kPitch;
+      block.n = smaller(end, begin + units * (j + 1) / key_blocks * kPitch) - block.b;
+      copy_tokens(head.k, block.b, block.n, s.D, w.keys, w.query_pitch);
+      pack_panels_transposed(w.keys, w.query_pitch, s.D, {block.n}, w.keys_across);
+      pack_panels_transposed(head.v.row(block.b), head.v.stride, s.E, {block.n}, w.values_across);
+      attend_backward(s, dropout, head, block, j == 0, w);
+    }
+    for (std::int64_t t = 0; t < block.count; ++t)
+      copy(head.dq.row(block.first + t), w.dq + t * w.query_pitch, s.D);
   }
 }
 
-inline void clear_rows(HeadColumns<float> x, std::int64_t begin, std::int64_t end,
-                       std::int64_t columns) {
-  for (std::int64_t t = begin; t < end; ++t) clear(x.row(t), columns);
+// The keys of part `part` start here, at a multiple of kPitch.
+inline std::int64_t first_key(const AttentionShape& s, std::int64_t parts, std::int64_t part) {
+  return part == parts ? s.S : s.S * part / parts / kPitch * kPitch;
 }
 
 inline void attention_backward(Context& context, const AttentionShape& s, float rate,
@@ -345,11 +403,11 @@ inline void attention_backward(Context& context, const AttentionShape& s, float 
   const AttentionBackward w = make_attention_backward(s, context.threads(), memory);
   const ScoreDropout drop(s, rate, random, stream);
   const std::int64_t query_floats = s.q().elements();
-  list_dense_rows(kQueries, s.H * s.D, kScorePitch, w.rows);
-  list_dense_rows(kQueries, s.H * s.E, kScorePitch, w.rows + kQueries);
-  list_dense_rows(kQueries, kScorePitch, s.H * s.D, w.rows + 2 * kQueries);
-  list_dense_rows(kKeys, 1, s.H * s.D, w.rows + 3 * kQueries);
-  list_dense_rows(kKeys, 1, s.H * s.E, w.rows + 3 * kQueries + kKeys);
+  list_dense_rows(kGradientQueries, w.query_pitch, w.score_pitch, w.to_scores);
+  list_dense_rows(kGradientQueries, w.value_pitch, w.score_pitch, w.dy_to_scores);
+  list_dense_rows(kGradientQueries, w.score_pitch, w.query_pitch, w.to_dq);
+  list_dense_rows(kGradientKeys, 1, s.H * s.D, w.to_dk);
+  list_dense_rows(kGradientKeys, 1, s.H * s.E, w.to_dv);
   parallel_for(context, s.N * s.H * w.parts, grain_of(s.T * s.S / w.parts / 2 * (s.D + s.E)),
                [&](std::int64_t begin, std::int64_t end, int worker) {
                  for (std::int64_t item = begin; item < end; ++item) {
@@ -361,13 +419,8 @@ inline void attention_backward(Context& context, const AttentionShape& s, float 
                        head_of(dy, s, head, s.T, s.E),      lse + head * s.T,
                        head_of(part_dq, s, head, s.T, s.D), head_of(dk, s, head, s.S, s.D),
                        head_of(dv, s, head, s.S, s.E),      head * s.T};
-                   const std::int64_t first = first_key(s, w.parts, part);
-                   const std::int64_t last = first_key(s, w.parts, part + 1);
-                   clear_rows(gradient.dq, 0, s.T, s.D);
-                   clear_rows(gradient.dk, first, last, s.D);
-                   clear_rows(gradient.dv, first, last, s.E);
-                   for (std::int64_t b = first; b < last; b += kKeys)
-                     attend_backward(s, drop, gradient, b, smaller(kKeys, last - b), w.of(worker));
+                   head_backward(s, drop, gradient, first_key(s, w.parts, part),
+                                 first_key(s, w.parts, part + 1), w.of(worker));
                  }
                });
   add_parts(context, w.parts, query_floats, w.partial, dq);
