@@ -30,33 +30,45 @@ inline void pack_weights(Context& context, const Conv2dShape& s, const Correlati
 }
 
 // What for_each_region computes, from packed weights: sum over taps, bias, residual, activation.
-// The residual, which may be null, lies as the whole result y does. Many weights are asked for in
-// the first region, which meets most taps.
+// The residual, which may be null, lies as the whole result y does. The first region, which meets
+// most taps, asks for what comes next: a share of the next block's images for each panel, or many
+// weights.
 template <class Product>
 inline auto weighted_sums(const Conv2dShape& s, const Correlation& k, const float* packed,
                           const float* bias, Activation activation, const float* residual = nullptr,
                           const float* y = nullptr) {
-  return [&k, packed, bias, activation, residual, y, panels = k.panels.count(),
-          depth = s.R * s.S * k.terms](const float* images, const Region& region, const Row* rows,
-                                       std::int64_t row_count, std::int64_t index, float* result) {
+  const std::int64_t panels = k.panels.count(), depth = s.R * s.S * k.terms;
+  const std::int64_t weights = depth * k.panels.columns;
+  const bool fetches_images =
+      !k.copied &&
+      worth_fetching_images(s.N * k.h.source * k.w.source * k.source_channels, weights * k.groups);
+  const bool fetches_weights = !fetches_images && worth_fetching(weights);
+  const std::int64_t block_floats =
+      k.blocks.images * k.blocks.rows * k.windows.step_h * k.pitch.row;
+  const std::int64_t each = fetches_images ? ceil_div(block_floats, k.groups * panels * depth) : 0;
+  return [=, &k](const float* images, const Region& region, const Row* rows, std::int64_t row_count,
+                 std::int64_t index, float* result) {
     const std::int64_t group = index / panels, panel = index % panels;
     const std::int64_t channel = group * k.panels.columns + panel * kPanel;
     const int width = k.panels.width_of(panel);
     const float* b =
         packed + group * depth * k.panels.padded_columns() + k.panels.offset_of(panel, depth);
-    const bool fetches =
-        &region == k.regions && region.run_count > 0 && worth_fetching(depth * k.panels.columns);
-    for_each_stretch(region.runs, region.run_count,
-                     [&](const Run* runs, std::int64_t run_count, bool first, bool last) {
-                       const Run* end = runs + run_count - 1;
-                       multiply<Product>(
-                           images + group * k.terms, rows, row_count, runs, run_count, b, width,
-                           result + channel, k.panels.columns_of(panel),
-                           {first && bias ? bias + channel : nullptr, !first,
-                            last ? activation : Activation::none,
-                            last && residual ? residual + (result - y) + channel : nullptr},
-                           fetches ? Ahead{b + (end->b + end->count) * width, width} : Ahead{});
-                     });
+    const bool asks = &region == k.regions && region.run_count > 0;
+    for_each_stretch(
+        region.runs, region.run_count,
+        [&](const Run* runs, std::int64_t run_count, bool first, bool last) {
+          Ahead ahead;
+          if (asks && fetches_images)
+            ahead = {images + block_floats + each * (index * depth + runs->b), each};
+          else if (asks && fetches_weights)
+            ahead = {b + (runs[run_count - 1].b + runs[run_count - 1].count) * width, width};
+          multiply<Product>(images + group * k.terms, rows, row_count, runs, run_count, b, width,
+                            result + channel, k.panels.columns_of(panel),
+                            {first && bias ? bias + channel : nullptr, !first,
+                             last ? activation : Activation::none,
+                             last && residual ? residual + (result - y) + channel : nullptr},
+                            ahead);
+        });
   };
 }
 

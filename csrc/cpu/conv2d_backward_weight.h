@@ -37,9 +37,6 @@ struct WeightGradient {
 constexpr std::int64_t kRowsTogether = 96;
 // At most so many rows, those of first layers, read dy where it is; so do more of a pointwise x.
 constexpr std::int64_t kFewRows = 32, kFewPointwiseRows = 64;
-// Where x and dy together have this many values or more, and each meets no more weights than this,
-// what the next block reads is asked for: else reading from memory would set the pace.
-constexpr std::int64_t kLargeMaps = 1 << 20, kFewWeights = 64 * 1024;
 
 // Blocks of at most kStretch pixels, as many as a tile takes at once, whatever lies between them.
 inline Blocks cut_into_pixels(Windows w, std::int64_t result_channels, std::int64_t least) {
@@ -168,8 +165,8 @@ class NextBlock {
   // It is shared out among `calls` calls of take, each for all pixels of the block.
   NextBlock(const Conv2dShape& s, const Block& block, const float* x, const float* dy,
             std::int64_t calls) {
-    const bool large = s.N * (s.H * s.W * s.C + s.P * s.Q * s.K) >= kLargeMaps;
-    if (!dy || !large || s.R * s.S * (s.C / s.groups) * s.K > kFewWeights) return;
+    const std::int64_t values = s.N * (s.H * s.W * s.C + s.P * s.Q * s.K);
+    if (!dy || !worth_fetching_images(values, s.R * s.S * (s.C / s.groups) * s.K)) return;
     const std::int64_t pixels = block.images * block.rows * s.Q;
     const std::int64_t row = (block.image + block.images - 1) * s.H + block.row + block.rows;
     dy_floats_ = pixels * s.K;

@@ -37,6 +37,12 @@ inline bool worth_fetching(std::int64_t weights) {
   return weights >= 64 * 1024;
 }
 
+// Images of so many values come from memory, and where each value meets few weights that sets the
+// pace: what the next block reads of them is asked for.
+inline bool worth_fetching_images(std::int64_t values, std::int64_t weights) {
+  return values >= 1024 * 1024 && weights <= 64 * 1024;
+}
+
 // What tiles ask for while they multiply, so that it comes to the second-level cache evenly:
 // `each` values for each term of a panel, from `from` on (which need not be memory), or nothing.
 struct Ahead {
