@@ -24,6 +24,7 @@ FILES = (
     "batch_norm_fusion",
     "branches",
     "broadcast",
+    "byte_images",
     "capture",
     "conv2d",
     "conv2d_pool",

@@ -59,7 +59,10 @@ def trained(precision, bits):
     shapes = [(3, 3, 3, 16), (16,), (256, 10), (10,)]
     parameters = [draw(shape, 0.1).requires_grad_() for shape in shapes]
     filters, bias, w, b = parameters
-    x, labels = draw((12, 8, 8, 3)), torch.arange(12) % 10
+    pixels = rng.integers(0, 256, (12, 8, 8, 3))
+    values = pixels * np.float64(np.float32(selftest.SCALE["factor"])) + selftest.SCALE["offset"]
+    x = torch.from_numpy(values.astype(np.float32).astype(np.float64))
+    labels = torch.arange(12) % 10
     optimizer = torch.optim.SGD(parameters, lr=0.05, momentum=0.9)
     losses = []
     for _ in range(4):

@@ -133,6 +133,7 @@ constexpr Kernels kTable = {
      conv2d_winograd},
     {winograd_backward_input_bytes, winograd_weights<true>, winograd_backward_input_workspace,
      winograd_in_place, conv2d_winograd_backward_input},
+    {},  // bytes become float32 as the batch is gathered
 };
 
 // Precision "bfloat16" for an instruction set that lacks its arithmetic: slow.

@@ -11,11 +11,11 @@ ProductShape forward_product(const Conv2dShape& s, std::int64_t batch) {
 }
 
 template <Precision precision>
-void convolve(Context& context, const Conv2dShape& s, const Batch& batch, const float* x,
+void convolve(Context& context, const Conv2dShape& s, const Batch& batch, const Images& x,
               const float* w, const float* bias, Activation activation, float* y, void* workspace) {
   if (is_direct(s)) {
     for (std::int64_t i = 0; i < batch.count; ++i)
-      direct_convolve(context, s, x + i * batch.x, w + i * batch.w, bias, activation,
+      direct_convolve(context, s, x.floats + i * batch.x, w + i * batch.w, bias, activation,
                       y + i * batch.y);
     return;
   }
@@ -30,7 +30,7 @@ void convolve(Context& context, const Conv2dShape& s, const Batch& batch, const 
   }
   const SliceSteps steps = slice_steps(s, batch);
   Slices<Patches, Matrix, true, false> problem;
-  problem.a = input_patches(s, x, steps.x);
+  problem.a = input_patches(s, x.floats, steps.x);
   problem.b = matrix(w, shape.terms, shape.columns, s.K, steps.w);
   problem.y = matrix_result(y, shape.rows, shape.columns, s.K, steps.y);
   problem.y.bias = bias;
@@ -61,11 +61,11 @@ std::size_t conv2d_workspace(const Conv2dShape& shape, Pass pass, int) {
   return convolution_workspace(shape, pass, 1, precision);
 }
 
-#define CONVLET_CONVOLVE(precision)                                                           \
-  template void convolve<precision>(Context&, const Conv2dShape&, const Batch&, const float*, \
-                                    const float*, const float*, Activation, float*, void*);   \
-  template std::size_t conv2d_workspace<precision>(const Conv2dShape&, Pass, int);            \
-  template void conv2d<precision>(Context&, const Conv2dShape&, const float*, const float*,   \
+#define CONVLET_CONVOLVE(precision)                                                            \
+  template void convolve<precision>(Context&, const Conv2dShape&, const Batch&, const Images&, \
+                                    const float*, const float*, Activation, float*, void*);    \
+  template std::size_t conv2d_workspace<precision>(const Conv2dShape&, Pass, int);             \
+  template void conv2d<precision>(Context&, const Conv2dShape&, const float*, const float*,    \
                                   const float*, Activation, float*, void*);
 CONVLET_CONVOLVE(Precision::float32)
 CONVLET_CONVOLVE(Precision::tf32)

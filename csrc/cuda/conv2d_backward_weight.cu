@@ -5,13 +5,9 @@
 
 namespace convlet::cuda {
 
-namespace {
-
 bool is_first_layer_gradient(const Conv2dShape& s) {
   return has_few_channels(s) && fits<PixelGradient>(first_layer_gradient(s, 1, 1, nullptr));
 }
-
-}  // namespace
 
 std::size_t backward_weight_workspace(const Conv2dShape& s, std::int64_t batch,
                                       Precision precision) {
@@ -28,10 +24,10 @@ ProductShape backward_weight_product(const Conv2dShape& s, std::int64_t batch) {
 
 template <Precision precision>
 void convolve_backward_weight(Context& context, const Conv2dShape& s, const Batch& batch,
-                              const float* dy, const float* x, float* dw, void* workspace) {
+                              const float* dy, const Images& x, float* dw, void* workspace) {
   if (is_direct(s)) {
     for (std::int64_t i = 0; i < batch.count; ++i)
-      direct_backward_weight(context, s, dy + i * batch.y, x + i * batch.x, dw + i * batch.w,
+      direct_backward_weight(context, s, dy + i * batch.y, x.floats + i * batch.x, dw + i * batch.w,
                              workspace);
     return;
   }
@@ -44,7 +40,7 @@ void convolve_backward_weight(Context& context, const Conv2dShape& s, const Batc
   }
   const SliceSteps steps = slice_steps(s, batch);
   Slices<Patches, Matrix, false, false> problem;
-  problem.a = input_patches(s, x, steps.x);
+  problem.a = input_patches(s, x.floats, steps.x);
   problem.b = matrix(dy, shape.terms, shape.columns, s.K, steps.y);
   problem.y = matrix_result(dw, shape.rows, shape.columns, s.K, steps.w);
   problem.terms = shape.terms;
@@ -59,10 +55,10 @@ void conv2d_backward_weight(Context& context, const Conv2dShape& shape, const fl
   convolve_backward_weight<precision>(context, shape, kAlone, dy, x, dw, workspace);
 }
 
-#define CONVLET_CONVOLVE(precision)                                                             \
-  template void convolve_backward_weight<precision>(Context&, const Conv2dShape&, const Batch&, \
-                                                    const float*, const float*, float*, void*); \
-  template void conv2d_backward_weight<precision>(Context&, const Conv2dShape&, const float*,   \
+#define CONVLET_CONVOLVE(precision)                                                              \
+  template void convolve_backward_weight<precision>(Context&, const Conv2dShape&, const Batch&,  \
+                                                    const float*, const Images&, float*, void*); \
+  template void conv2d_backward_weight<precision>(Context&, const Conv2dShape&, const float*,    \
                                                   const float*, float*, void*);
 CONVLET_CONVOLVE(Precision::float32)
 CONVLET_CONVOLVE(Precision::tf32)

@@ -148,6 +148,16 @@ float* unpool(Context& context, const Pool2dShape& s, const float* dy, const std
 
 }  // namespace
 
+// A pooling that tiles have no windows of comes after the whole convolution.
+bool serves_bytes(const Conv2dPoolShape& s) {
+  const auto window_h = static_cast<int>(s.pool.R), window_w = static_cast<int>(s.pool.S);
+  const bool windows =
+      kSmallestTile % (s.pool.R * s.pool.S) != 0 || is_first_layer(s.conv, window_h, window_w);
+  const bool choices = multiplies_choices(s) ? multiplies_choices_of_first_layer(s)
+                                             : is_first_layer_gradient(s.conv);
+  return is_first_layer(s.conv, 1, 1) && windows && choices;
+}
+
 template <Precision precision>
 std::size_t conv2d_pool_workspace(const Conv2dPoolShape& s, Pass pass, int threads) {
   if (pass == Pass::forward && pools_tiles(s, precision)) return 0;
@@ -157,9 +167,9 @@ std::size_t conv2d_pool_workspace(const Conv2dPoolShape& s, Pass pass, int threa
 }
 
 template <Precision precision>
-void conv2d_pool(Context& context, const Conv2dPoolShape& s, const float* x, const float* w,
-                 const float* bias, Activation activation, float* y, std::uint8_t* choice,
-                 void* workspace) {
+void convolve_pool(Context& context, const Conv2dPoolShape& s, const Images& x, const float* w,
+                   const float* bias, Activation activation, float* y, std::uint8_t* choice,
+                   void* workspace) {
   PooledResult result = pooled_result(s, bias, activation, y, choice);
   if (pools_tiles(s, precision)) {
     const auto window_h = static_cast<int>(s.pool.R), window_w = static_cast<int>(s.pool.S);
@@ -169,14 +179,22 @@ void conv2d_pool(Context& context, const Conv2dPoolShape& s, const float* x, con
                                       result);
       return;
     }
-    launch_tiles<precision>(context, pooled_convolution(s, x, w, result),
+    launch_tiles<precision>(context, pooled_convolution(s, x.floats, w, result),
                             cut_product(product_of(s), precision));
     return;
   }
   float* z = static_cast<float*>(workspace);
-  conv2d<precision>(context, s.conv, x, w, bias, Activation::none, z, behind_plane(s, workspace));
+  convolve<precision>(context, s.conv, kAlone, x, w, bias, Activation::none, z,
+                      behind_plane(s, workspace));
   result.vectors = result.vectors && wide_rows(s.pool.C, z);
   launch_items(context, choose_kernel, window_items(s.pool), s.pool, z, result);
+}
+
+template <Precision precision>
+void conv2d_pool(Context& context, const Conv2dPoolShape& s, const float* x, const float* w,
+                 const float* bias, Activation activation, float* y, std::uint8_t* choice,
+                 void* workspace) {
+  convolve_pool<precision>(context, s, x, w, bias, activation, y, choice, workspace);
 }
 
 template <Precision precision>
@@ -188,13 +206,21 @@ void conv2d_pool_backward_input(Context& context, const Conv2dPoolShape& s, cons
 }
 
 template <Precision precision>
+void convolve_pool_backward_weight(Context& context, const Conv2dPoolShape& s, const float* dy,
+                                   const std::uint8_t* choice, const Images& x, float* dw,
+                                   void* workspace) {
+  if (multiplies_choices(s))
+    return multiply_choices<precision>(context, s, dy, choice, x, dw, workspace);
+  convolve_backward_weight<precision>(context, s.conv, kAlone,
+                                      unpool(context, s.pool, dy, choice, workspace), x, dw,
+                                      behind_plane(s, workspace));
+}
+
+template <Precision precision>
 void conv2d_pool_backward_weight(Context& context, const Conv2dPoolShape& s, const float* dy,
                                  const std::uint8_t* choice, const float* x, float* dw,
                                  void* workspace) {
-  if (multiplies_choices(s))
-    return multiply_choices<precision>(context, s, dy, choice, x, dw, workspace);
-  conv2d_backward_weight<precision>(context, s.conv, unpool(context, s.pool, dy, choice, workspace),
-                                    x, dw, behind_plane(s, workspace));
+  convolve_pool_backward_weight<precision>(context, s, dy, choice, x, dw, workspace);
 }
 
 // In as many parts as the workspace of bias_gradient has room for.
@@ -212,6 +238,12 @@ void conv2d_pool_backward_bias(Context& context, const Conv2dPoolShape& s, const
 
 #define CONVLET_CONV2D_POOL(precision)                                                      \
   template std::size_t conv2d_pool_workspace<precision>(const Conv2dPoolShape&, Pass, int); \
+  template void convolve_pool<precision>(Context&, const Conv2dPoolShape&, const Images&,   \
+                                         const float*, const float*, Activation, float*,    \
+                                         std::uint8_t*, void*);                             \
+  template void convolve_pool_backward_weight<precision>(Context&, const Conv2dPoolShape&,  \
+                                                         const float*, const std::uint8_t*, \
+                                                         const Images&, float*, void*);     \
   template void conv2d_pool<precision>(Context&, const Conv2dPoolShape&, const float*,      \
                                        const float*, const float*, Activation, float*,      \
                                        std::uint8_t*, void*);                               \

@@ -48,10 +48,14 @@ inline WindowPatches window_patches(const Conv2dPoolShape& s, const float* x) {
 // conv2d_pool_backward_weight.cu: the gradient of the weights for windows of four pixels, straight
 // from dy and the choices.
 bool multiplies_choices(const Conv2dPoolShape& shape);
+bool multiplies_choices_of_first_layer(const Conv2dPoolShape& shape);
 std::size_t choices_workspace(const Conv2dPoolShape& shape, Precision precision);
 template <Precision precision>
 void multiply_choices(Context& context, const Conv2dPoolShape& shape, const float* dy,
-                      const std::uint8_t* choice, const float* x, float* dw, void* workspace);
+                      const std::uint8_t* choice, const Images& x, float* dw, void* workspace);
+
+// Whether the kernels of first layers do all of it, so that x may be bytes.
+bool serves_bytes(const Conv2dPoolShape& shape);
 
 // The maxima of four channels of a window, and which pixels they are: the first, NaN being the
 // largest.

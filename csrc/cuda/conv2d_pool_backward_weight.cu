@@ -53,13 +53,9 @@ struct ChosenGradient {
   }
 };
 
-FirstLayerGradient first_layer_of(const Conv2dPoolShape& s, const float* x) {
+FirstLayerGradient first_layer_of(const Conv2dPoolShape& s, const Images& x) {
   return first_layer_gradient(s.conv, static_cast<int>(s.pool.R), static_cast<int>(s.pool.S), x);
 }
-bool is_first_layer(const Conv2dPoolShape& s) {
-  return has_few_channels(s.conv) && fits<ChosenGradient>(first_layer_of(s, nullptr));
-}
-
 struct ChosenPixels {
   static constexpr bool kColumnsOfAAreTerms = false;
 
@@ -123,17 +119,21 @@ bool multiplies_choices(const Conv2dPoolShape& s) {
   return s.pool.R * s.pool.S == kWindow && s.pool.C % 4 == 0 && !is_direct(s.conv);
 }
 
+bool multiplies_choices_of_first_layer(const Conv2dPoolShape& s) {
+  return has_few_channels(s.conv) && fits<ChosenGradient>(first_layer_of(s, nullptr));
+}
+
 std::size_t choices_workspace(const Conv2dPoolShape& s, Precision precision) {
-  if (is_first_layer(s))
+  if (multiplies_choices_of_first_layer(s))
     return first_layer_gradient_workspace(first_layer_of(s, nullptr), s.conv.K);
   return product_workspace(backward_weight_product(s.conv, 1), precision);
 }
 
 template <Precision precision>
 void multiply_choices(Context& context, const Conv2dPoolShape& s, const float* dy,
-                      const std::uint8_t* choice, const float* x, float* dw, void* workspace) {
+                      const std::uint8_t* choice, const Images& x, float* dw, void* workspace) {
   const PooledGradient gradient = {dy, choice, s.pool.N * s.pool.P * s.pool.Q, s.pool.C};
-  if (is_first_layer(s)) {
+  if (multiplies_choices_of_first_layer(s)) {
     multiply_first_layer_gradient<ChosenGradient, precision>(context, first_layer_of(s, x),
                                                              s.conv.K, dw, workspace, gradient);
     return;
@@ -141,7 +141,7 @@ void multiply_choices(Context& context, const Conv2dPoolShape& s, const float* d
   const ProductShape shape = backward_weight_product(s.conv, 1);
   const Cut cut = cut_product(shape, precision);
   ChosenPixels problem;
-  problem.a = window_patches(s, x);
+  problem.a = window_patches(s, x.floats);
   problem.b = gradient;
   problem.y = matrix_result(dw, shape.rows, shape.columns, s.conv.K, 0);
   problem.terms = shape.terms;
@@ -160,7 +160,7 @@ void multiply_choices(Context& context, const Conv2dPoolShape& s, const float* d
 
 #define CONVLET_MULTIPLY_CHOICES(precision)                                                 \
   template void multiply_choices<precision>(Context&, const Conv2dPoolShape&, const float*, \
-                                            const std::uint8_t*, const float*, float*, void*);
+                                            const std::uint8_t*, const Images&, float*, void*);
 CONVLET_MULTIPLY_CHOICES(Precision::float32)
 CONVLET_MULTIPLY_CHOICES(Precision::tf32)
 CONVLET_MULTIPLY_CHOICES(Precision::bfloat16)

@@ -17,7 +17,29 @@ struct Batch {
 };
 constexpr Batch kAlone = {1, 0, 0, 0};
 
+// What a convolution reads; bytes only where a first layer's kernels serve (serves_bytes).
+struct Images {
+  Images(const float* x = nullptr) : floats(x), bytes{} {}  // NOLINT: both are images
+  Images(const ByteImages& x) : floats(nullptr), bytes(x) {}
+
+  const float* floats;  // null: bytes
+  ByteImages bytes;
+};
+
 std::remove_pointer_t<decltype(Kernels::bias_gradient_workspace)> bias_gradient_workspace;
+
+// The members of Kernels::conv2d_bytes, in conv2d_bytes.cu and rows.cu.
+bool serves_bytes(const Conv2dShape& shape, const Pool2dShape* pool);
+std::remove_pointer_t<decltype(ByteConv2d::gather)> gather_bytes;
+template <Precision precision>
+void conv2d_bytes(Context& context, const Conv2dShape& shape, const Pool2dShape* pool,
+                  const ByteImages& x, const float* w, const float* bias, Activation activation,
+                  float* y, std::uint8_t* choice, void* workspace);
+template <Precision precision>
+void conv2d_bytes_backward_weight(Context& context, const Conv2dShape& shape,
+                                  const Pool2dShape* pool, const float* dy,
+                                  const std::uint8_t* choice, const ByteImages& x, float* dw,
+                                  void* workspace);
 
 // The members of Kernels that depend on the precision, in conv2d*.cu, dense.cu and matmul.cu.
 template <Precision precision>
@@ -64,6 +86,8 @@ void matmul(Context& context, const MatmulShape& shape, const float* a, const fl
 
 std::size_t convolution_workspace(const Conv2dShape& shape, Pass pass, std::int64_t batch,
                                   Precision precision);
+// Whether a first layer's kernel makes the gradient of the weights.
+bool is_first_layer_gradient(const Conv2dShape& shape);
 std::size_t backward_weight_workspace(const Conv2dShape& shape, std::int64_t batch,
                                       Precision precision);
 // The product that each pass is.
@@ -72,14 +96,22 @@ ProductShape backward_input_product(const Conv2dShape& shape, std::int64_t batch
 ProductShape backward_weight_product(const Conv2dShape& shape, std::int64_t batch);
 
 template <Precision precision>
-void convolve(Context& context, const Conv2dShape& shape, const Batch& batch, const float* x,
+void convolve(Context& context, const Conv2dShape& shape, const Batch& batch, const Images& x,
               const float* w, const float* bias, Activation activation, float* y, void* workspace);
 template <Precision precision>
 void convolve_backward_input(Context& context, const Conv2dShape& shape, const Batch& batch,
                              const float* dy, const float* w, float* dx, void* workspace);
 template <Precision precision>
 void convolve_backward_weight(Context& context, const Conv2dShape& shape, const Batch& batch,
-                              const float* dy, const float* x, float* dw, void* workspace);
+                              const float* dy, const Images& x, float* dw, void* workspace);
+template <Precision precision>
+void convolve_pool(Context& context, const Conv2dPoolShape& shape, const Images& x, const float* w,
+                   const float* bias, Activation activation, float* y, std::uint8_t* choice,
+                   void* workspace);
+template <Precision precision>
+void convolve_pool_backward_weight(Context& context, const Conv2dPoolShape& shape, const float* dy,
+                                   const std::uint8_t* choice, const Images& x, float* dw,
+                                   void* workspace);
 
 // A (N,I) matrix times an (I,O) matrix.
 constexpr Conv2dShape one_pixel(std::int64_t N, std::int64_t I, std::int64_t O) {

@@ -44,7 +44,7 @@ inline int bank_conflicts(const FirstLayer& f, int pitch) {
   return conflicts;
 }
 
-inline FirstLayer first_layer(const Conv2dShape& s, int window_h, int window_w, const float* x) {
+inline FirstLayer first_layer(const Conv2dShape& s, int window_h, int window_w, const Images& x) {
   FirstLayer f;
   static_cast<ImageTiles&>(f) = image_tiles(s, window_h, window_w, FirstLayerTile::rows, x);
   f.reach = s.C == 3 ? 1 : 4 / f.channels;
@@ -66,9 +66,9 @@ inline bool is_first_layer(const Conv2dShape& s, int window_h, int window_w) {
          first_layer_bytes<FirstLayerTile>(f) <= kMostShared;
 }
 
-// The quads of a tile, a line by a warp: 32 lanes bring eight, from memory without gaps. Returns
-// how many come before the first that is needed.
-template <int threads>
+// The quads of a tile, a line by a warp: 32 lanes bring eight, from memory without gaps. Bytes
+// become values on the way. Returns how many come before the first that is needed.
+template <int threads, bool bytes>
 CONVLET_DEVICE int copy_quads(const FirstLayer& f, const TilePlace& place, float* patch) {
   const int lane = static_cast<int>(threadIdx.x) % 32, part = lane % 4;
   const int lead = place.w & (kSector - 1);
@@ -77,13 +77,16 @@ CONVLET_DEVICE int copy_quads(const FirstLayer& f, const TilePlace& place, float
     const int h = place.h + line;
     const bool there =
         part < f.reach * f.channels && static_cast<unsigned>(h) < static_cast<unsigned>(f.height);
-    const std::int64_t from = static_cast<std::int64_t>(h) * f.row;
+    const std::int64_t from = place.image + static_cast<std::int64_t>(h) * f.row;
 #pragma unroll 4
     for (int quad = lane / 4; quad < f.patch_width; quad += 8) {
       const int element = (place.w - lead + quad) * f.channels + part;
       const bool valid = there && static_cast<unsigned>(element) < static_cast<unsigned>(f.row);
-      copy_async_4(patch + (line * f.pitch + quad) * 4 + part,
-                   place.image + (valid ? from + element : 0), valid);
+      float* to = patch + (line * f.pitch + quad) * 4 + part;
+      if constexpr (bytes)
+        *to = valid ? f.value(__ldg(f.x.bytes.data + from + element)) : 0.0f;
+      else
+        copy_async_4(to, f.x.floats + (valid ? from + element : 0), valid);
     }
   }
   return lead;
@@ -185,7 +188,8 @@ __global__ void __launch_bounds__(Tile::threads, first_layer_threads(precision) 
 #pragma unroll 1
   for (std::int64_t tile = blockIdx.x; tile < f.tiles; tile += gridDim.x) {
     const TilePlace place = tile_place(f, tile);
-    const int lead = copy_quads<Tile::threads>(f, place, patch);
+    const int lead = f.x.floats ? copy_quads<Tile::threads, false>(f, place, patch)
+                                : copy_quads<Tile::threads, true>(f, place, patch);
     copy_async_commit();
     copy_async_wait<0>();
     __syncthreads();

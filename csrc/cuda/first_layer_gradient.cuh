@@ -50,7 +50,7 @@ inline int bank_conflicts(const FirstLayerGradient& f, int step, int pitch) {
 }
 
 inline FirstLayerGradient first_layer_gradient(const Conv2dShape& s, int window_h, int window_w,
-                                               const float* x) {
+                                               const Images& x) {
   FirstLayerGradient f;
   static_cast<ImageTiles&>(f) = image_tiles(s, window_h, window_w, kGradientTile, x);
   f.terms = static_cast<int>(s.R * s.S * s.C), f.run = static_cast<int>(s.S * s.C);
@@ -60,7 +60,8 @@ inline FirstLayerGradient first_layer_gradient(const Conv2dShape& s, int window_
       ceil_div(f.terms, f.terms <= 32 ? 32 : 64) * ceil_div(s.K, s.K <= 32 ? 32 : 64);
   f.tiles_of_part = std::min(std::max(kFewestTiles, ceil_div(f.tiles * blocks, kEnough)),
                              kLongestPart / kGradientTile);
-  f.piece = is_aligned(x) && f.row % 4 == 0 ? 4 : 1;
+  const void* data = x.floats ? static_cast<const void*>(x.floats) : x.bytes.data;
+  f.piece = is_aligned(data) && f.row % 4 == 0 ? 4 : 1;
   const int needed = f.width * f.channels + f.piece - 1;
   f.patch_width = static_cast<int>(ceil_div(needed, f.piece)) * f.piece;
   f.pitch = static_cast<int>(ceil_div(f.patch_width, 4)) * 4;
@@ -102,11 +103,24 @@ struct PixelGradient {
   }
 };
 
-// The tile's part of the image, and dy. Returns how many elements come before the first that is
-// needed.
-template <class Gradient>
-CONVLET_DEVICE int copy_tile(const FirstLayerGradient& f, const Gradient& gradient,
-                             const TilePlace& place, std::int64_t first_column, float* patch) {
+// A piece of bytes as values.
+CONVLET_DEVICE void copy_values(const FirstLayerGradient& f, float* to, const std::uint8_t* from,
+                                bool valid) {
+  if (f.piece == 1) {
+    *to = valid ? f.value(__ldg(from)) : 0.0f;
+    return;
+  }
+  float4 values = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+  if (valid) {
+    const uchar4 v = __ldg(reinterpret_cast<const uchar4*>(from));
+    values = make_float4(f.value(v.x), f.value(v.y), f.value(v.z), f.value(v.w));
+  }
+  *reinterpret_cast<float4*>(to) = values;
+}
+
+// The tile's part of the image. Returns how many elements come before the first that is needed.
+template <bool bytes>
+CONVLET_DEVICE int copy_lines(const FirstLayerGradient& f, const TilePlace& place, float* patch) {
   const int from = place.w * f.channels, lead = from & (f.piece - 1);
   const int pieces = f.patch_width / f.piece;
 #pragma unroll 1
@@ -116,13 +130,24 @@ CONVLET_DEVICE int copy_tile(const FirstLayerGradient& f, const Gradient& gradie
     const bool valid = static_cast<unsigned>(h) < static_cast<unsigned>(f.height) &&
                        static_cast<unsigned>(element) < static_cast<unsigned>(f.row);
     float* to = patch + line * f.pitch + column;
-    const float* source =
-        place.image + (valid ? static_cast<std::int64_t>(h) * f.row + element : 0);
-    if (f.piece == 4)
-      copy_async_16(to, source, valid);
+    const std::int64_t at =
+        valid ? place.image + static_cast<std::int64_t>(h) * f.row + element : 0;
+    if constexpr (bytes)
+      copy_values(f, to, f.x.bytes.data + at, valid);
+    else if (f.piece == 4)
+      copy_async_16(to, f.x.floats + at, valid);
     else
-      copy_async_4(to, source, valid);
+      copy_async_4(to, f.x.floats + at, valid);
   }
+  return lead;
+}
+
+// That and dy.
+template <class Gradient>
+CONVLET_DEVICE int copy_tile(const FirstLayerGradient& f, const Gradient& gradient,
+                             const TilePlace& place, std::int64_t first_column, float* patch) {
+  const int lead =
+      f.x.floats ? copy_lines<false>(f, place, patch) : copy_lines<true>(f, place, patch);
   const auto results = gradient.results(place.first, place.count);
   Feed<typename Gradient::Source, typename Gradient::Layout, kGradientThreads> feed(
       results, first_column, place.first);

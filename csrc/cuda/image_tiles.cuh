@@ -7,7 +7,7 @@
 namespace convlet::cuda {
 
 struct ImageTiles {
-  const float* x;
+  Images x;
   std::int64_t image;         // elements
   int height, row, channels;  // lines of an image, elements of a line
   int stride_h, stride_w, dilation_h;
@@ -19,11 +19,15 @@ struct ImageTiles {
   std::int64_t tiles;
 
   CONVLET_DEVICE int results() const { return tile_h * tile_w; }
+  // What a byte stands for: the arithmetic of `scale`.
+  CONVLET_DEVICE float value(std::uint8_t byte) const {
+    return fmaf(x.bytes.factor, static_cast<float>(byte), x.bytes.offset);
+  }
 };
 
 // Tiles of at most `most` results, which is a multiple of the windows' pixels.
 inline ImageTiles image_tiles(const Conv2dShape& s, int window_h, int window_w, int most,
-                              const float* x) {
+                              const Images& x) {
   ImageTiles t;
   t.x = x, t.image = s.H * s.W * s.C;
   t.height = static_cast<int>(s.H), t.row = static_cast<int>(s.W * s.C);
@@ -55,8 +59,8 @@ constexpr std::size_t kMostShared = std::size_t{96} << 10;  // of a block where 
 
 // A tile: its results begin with `first` of all.
 struct TilePlace {
-  const float* image;
-  int h, w;  // of the pixel of the image that its first result begins with
+  std::int64_t image;  // its first element
+  int h, w;            // of the pixel of the image that its first result begins with
   int count;
   std::int64_t first;
 };
@@ -66,7 +70,7 @@ CONVLET_DEVICE TilePlace tile_place(const ImageTiles& t, std::int64_t tile) {
   const int p = static_cast<int>(line - n * t.down) * t.tile_h;
   const int q = static_cast<int>(tile - line * t.across) * t.tile_w;
   const int left_h = t.P - p, left_w = t.Q - q;
-  return {t.x + n * t.image, p * t.stride_h + t.first_h, q * t.stride_w + t.first_w,
+  return {n * t.image, p * t.stride_h + t.first_h, q * t.stride_w + t.first_w,
           (left_h < t.tile_h ? left_h : t.tile_h) * (left_w < t.tile_w ? left_w : t.tile_w),
           (n * t.P + p) * t.Q + q * t.window_h};
 }

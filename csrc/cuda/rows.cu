@@ -1,5 +1,6 @@
 // Kernels that move rows about or judge them: columns in and out of a wider matrix, zero padding
 // and cropping of images, the batch of a step, and the accuracy of predictions.
+#include "cuda/convolution.h"
 #include "cuda/team.cuh"
 
 namespace convlet::cuda {
@@ -113,23 +114,39 @@ void gather(Context& context, std::int64_t rows, std::int64_t count, const void*
                batch, y, aligned && wide_rows(count, y));
 }
 
-template <class T>
+// An item is an element of y, which is several bytes of a row where those are copied.
+template <class T, class Y>
 __global__ void __launch_bounds__(kThreads)
-    gather_labels_kernel(std::int64_t items, std::int64_t count, const T* x, BatchRows batch,
-                         std::int32_t* y) {
+    gather_elements_kernel(std::int64_t items, std::int64_t count, const T* x, BatchRows batch,
+                           Y* y) {
   if (batch.halted()) return;
   for (std::int64_t item = first_item(); item < items; item += all_threads()) {
     std::int64_t row = item;
     const std::int64_t at = take_coordinate(row, count);
-    y[item] = static_cast<std::int32_t>(x[batch.row(row) * count + at]);
+    y[item] = static_cast<Y>(x[batch.row(row) * count + at]);
   }
 }
 
 template <class T>
 void gather_integers(Context& context, std::int64_t rows, std::int64_t count, const void* x,
                      const BatchRows& batch, std::int32_t* y) {
-  launch_items(context, gather_labels_kernel<T>, rows * count, count, static_cast<const T*>(x),
-               batch, y);
+  launch_items(context, gather_elements_kernel<T, std::int32_t>, rows * count, count,
+               static_cast<const T*>(x), batch, y);
+}
+
+// Whether rows of `count` bytes are whole elements of T, and begin where one may.
+template <class T>
+bool has_whole(std::int64_t count, const std::uint8_t* x, const std::uint8_t* y) {
+  const auto begin = reinterpret_cast<std::uintptr_t>(x) | reinterpret_cast<std::uintptr_t>(y);
+  return count % sizeof(T) == 0 && begin % sizeof(T) == 0;
+}
+
+template <class T>
+void gather_as(Context& context, std::int64_t rows, std::int64_t count, const std::uint8_t* x,
+               const BatchRows& batch, std::uint8_t* y) {
+  const std::int64_t elements = count / static_cast<std::int64_t>(sizeof(T));
+  launch_items(context, gather_elements_kernel<T, T>, rows * elements, elements,
+               reinterpret_cast<const T*>(x), batch, reinterpret_cast<T*>(y));
 }
 
 __global__ void __launch_bounds__(kThreads)
@@ -255,6 +272,16 @@ void gather_labels(Context& context, std::int64_t rows, std::int64_t count, cons
     default:
       break;  // labels are integers
   }
+}
+
+void gather_bytes(Context& context, std::int64_t rows, std::int64_t count, const std::uint8_t* x,
+                  const BatchRows& batch, std::uint8_t* y) {
+  if (has_whole<uint4>(count, x, y))
+    gather_as<uint4>(context, rows, count, x, batch, y);
+  else if (has_whole<std::uint32_t>(count, x, y))
+    gather_as<std::uint32_t>(context, rows, count, x, batch, y);
+  else
+    gather_as<std::uint8_t>(context, rows, count, x, batch, y);
 }
 
 void gather_scale(Context& context, std::int64_t rows, std::int64_t count, const float* weights,

@@ -88,7 +88,7 @@ CONVLET_KERNELS(CONVLET_DECLARE)
 
 namespace {
 
-// conv2d.cu, conv2d_pool.cu, dense.cu and matmul.cu: what the precision changes.
+// conv2d.cu, conv2d_pool.cu, conv2d_bytes.cu, dense.cu and matmul.cu: what the precision changes.
 template <Precision precision>
 void set_products(Kernels& t) {
   t.conv2d_workspace = conv2d_workspace<precision>;
@@ -99,6 +99,8 @@ void set_products(Kernels& t) {
   t.conv2d_pool = conv2d_pool<precision>;
   t.conv2d_pool_backward_input = conv2d_pool_backward_input<precision>;
   t.conv2d_pool_backward_weight = conv2d_pool_backward_weight<precision>;
+  t.conv2d_bytes = {serves_bytes, gather_bytes, conv2d_bytes<precision>,
+                    conv2d_bytes_backward_weight<precision>};
   t.dense_workspace = dense_workspace<precision>;
   t.dense = dense<precision>;
   t.dense_backward_input = dense_backward_input<precision>;

@@ -87,6 +87,28 @@ struct PreparedConv2d {
               void* workspace);
 };
 
+// Images as bytes, which stand for what Kernels::scale makes of them: factor * byte + offset.
+struct ByteImages {
+  const std::uint8_t* data;
+  float factor, offset;
+};
+
+// conv2d, or conv2d_pool, and the gradient of its weights, of images as bytes: the bits of the
+// members of Kernels, with their workspace, given the float32 images that the bytes stand for;
+// padding is 0 as there. It may decline a shape by anything but N. The pooling is null without one,
+// and so is choice. All members are null in a table without this way.
+struct ByteConv2d {
+  bool (*serves)(const Conv2dShape&, const Pool2dShape*);
+  // A batch: rows of x, of `count` bytes.
+  void (*gather)(Context&, std::int64_t rows, std::int64_t count, const std::uint8_t* x,
+                 const BatchRows&, std::uint8_t* y);
+  void (*run)(Context&, const Conv2dShape&, const Pool2dShape*, const ByteImages& x, const float* w,
+              const float* bias, Activation, float* y, std::uint8_t* choice, void* workspace);
+  void (*backward_weight)(Context&, const Conv2dShape&, const Pool2dShape*, const float* dy,
+                          const std::uint8_t* choice, const ByteImages& x, float* dw,
+                          void* workspace);
+};
+
 struct Kernels {
   const char* name;  // the instruction set: "baseline", "avx2", "avx512", "neon"
 
@@ -357,6 +379,9 @@ struct Kernels {
   // asked to, for what is not pooled, and then the last for the gradient of the input: x is dy, y
   // is dx, and there is neither pooling, bias, residual nor activation.
   PreparedConv2d conv2d_packed, conv2d_winograd, conv2d_winograd_backward_input;
+
+  // Optional: what a plan takes for the first layer of a batch of bytes.
+  ByteConv2d conv2d_bytes;
 };
 
 }  // namespace convlet

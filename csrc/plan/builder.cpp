@@ -74,6 +74,15 @@ const Node* Builder::folded_into(const Node& node) const {
   return fused < 0 ? nullptr : &graph.nodes()[fused];
 }
 
+int Builder::bytes_of(const Node& node) const {
+  return fusion_.bytes_of[index_of(node)];
+}
+
+LinearScale Builder::scale_of(const Node& node) const {
+  int fused = fusion_.scale_of[index_of(node)];
+  return fused < 0 ? LinearScale() : linear_scale_of(graph.nodes()[fused]);
+}
+
 BufferId Builder::new_output(const Node& node) {
   int output = output_of(node);
   BufferId buffer = new_like(output);

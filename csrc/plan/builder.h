@@ -41,6 +41,9 @@ class Builder {
   int residual_of(const Node& node) const;
   const Node* pool_of(const Node& node) const;
   const Node* folded_into(const Node& node) const;
+  // The graph input that a conv2d reads as bytes, -1 for none, and what it makes of them.
+  int bytes_of(const Node& node) const;
+  LinearScale scale_of(const Node& node) const;
   // The value whose gradient the node's backward starts from.
   int gradient_of(const Node& node) const;
   // Memory for output_of(node).

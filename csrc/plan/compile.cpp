@@ -20,18 +20,23 @@ void check_options(const Graph& graph, const State& state, const PlanOptions& op
 
 }  // namespace
 
-Program compile(const Graph& graph, State& state, const PlanOptions& options) {
+Program compile(const Graph& graph, State& state, const PlanOptions& options,
+                const std::vector<bool>& bytes) {
   check_options(graph, state, options);
   state.check_fits(graph);
   const std::vector<ResolvedLoss> losses = resolve_losses(graph, options.losses);
   const Kernels& kernels = state.device().kernels(options.precision);
-  const Fusion fusion = fuse(graph, options, kernels, losses);
+  const Fusion fusion = fuse(graph, options, kernels, losses, bytes);
   const std::vector<Node>& nodes = graph.nodes();
   Builder builder(graph, options, kernels, fusion);
   Program& program = builder.program;
 
-  for (int value : graph.inputs()) {
-    BufferId id = builder.new_like(value);
+  program.takes_bytes = fusion.takes_bytes;
+  for (std::size_t i = 0; i < graph.inputs().size(); ++i) {
+    const int value = graph.inputs()[i];
+    const bool as_bytes = fusion.takes_bytes[i] && bytes[i];
+    BufferId id =
+        as_bytes ? builder.new_buffer(builder.elements(value), 0, false) : builder.new_like(value);
     program.buffers[id].before = program.buffers[id].kept = true;
     builder.set_value(value, id);
     program.inputs.push_back(id);

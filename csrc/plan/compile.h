@@ -6,7 +6,9 @@
 
 namespace convlet {
 
-// The program keeps references to the graph and the state.
-Program compile(const Graph& graph, State& state, const PlanOptions& options);
+// The program keeps references to the graph and the state. bytes, by graph input: whether batches
+// bring bytes for it.
+Program compile(const Graph& graph, State& state, const PlanOptions& options,
+                const std::vector<bool>& bytes);
 
 }  // namespace convlet

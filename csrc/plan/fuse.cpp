@@ -1,6 +1,7 @@
 #include "plan/fuse.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "plan/lowering.h"
 #include "plan/lowering/window.h"
@@ -128,9 +129,12 @@ Fusion nothing_fused(const Graph& graph, const std::vector<ResolvedLoss>& losses
   fusion.residual_of.assign(nodes, -1);
   fusion.pool_of.assign(nodes, -1);
   fusion.folded_into.assign(nodes, -1);
+  fusion.bytes_of.assign(nodes, -1);
+  fusion.scale_of.assign(nodes, -1);
   fusion.absorbed.assign(nodes, false);
   fusion.absorbed_backward.assign(nodes, false);
   fusion.writes_probabilities.assign(losses.size(), false);
+  fusion.takes_bytes.assign(graph.inputs().size(), false);
   return fusion;
 }
 
@@ -140,6 +144,7 @@ struct Fuser {
   std::vector<bool> needs_gradient;  // by value
   std::vector<int> readers;          // by value: nodes, losses and graph outputs
   bool conv2d_adds;                  // whether the kernel of a conv2d can add a residual
+  const ByteConv2d& conv2d_bytes;
 
   const Node& node(int index) const { return graph.nodes()[static_cast<std::size_t>(index)]; }
   int producer(int value) const { return graph.values()[static_cast<std::size_t>(value)].producer; }
@@ -223,6 +228,37 @@ struct Fuser {
     absorb(fusion, before, index, false);
   }
 
+  // The node that alone reads a value, or -1.
+  int only_reader(const Fusion& fusion, int value) const {
+    if (readers[value] != 1) return -1;
+    for (std::size_t i = 0; i < fusion.live.size(); ++i)
+      if (fusion.live[i] && graph.nodes()[i].inputs == std::vector<int>{value})
+        return static_cast<int>(i);
+    return -1;
+  }
+
+  // A graph input, and a scale of it, into the conv2d that alone reads it, if `bytes`. Returns
+  // whether that could be done. 255 times the factor must be a number: who looks for one that is
+  // not finds it in the scale.
+  bool fuse_bytes(Fusion& fusion, int input, bool bytes) const {
+    int conv2d = only_reader(fusion, input), scale = -1;
+    if (conv2d >= 0 && node(conv2d).op == "scale") {
+      const LinearScale by = linear_scale_of(node(conv2d));
+      if (!std::isfinite(by.factor * 255.0f + by.offset)) return false;
+      scale = conv2d;
+      conv2d = only_reader(fusion, node(scale).output);
+    }
+    if (conv2d < 0 || node(conv2d).op != "conv2d" || fusion.residual_of[conv2d] >= 0) return false;
+    const int pool = fusion.pool_of[conv2d];
+    const PooledConv2dShape shape(graph, node(conv2d), pool < 0 ? nullptr : &node(pool), 1);
+    if (!conv2d_bytes.serves(shape.conv, shape.pooling())) return false;
+    if (!bytes) return true;
+    fusion.bytes_of[conv2d] = input;
+    fusion.scale_of[conv2d] = scale;
+    if (scale >= 0) fusion.absorbed[scale] = true;
+    return true;
+  }
+
   void absorb(Fusion& fusion, int into, int index, bool backward) const {
     fusion.writes[into] = fusion.writes[index];
     fusion.absorbed[index] = true;
@@ -247,6 +283,11 @@ float alpha_of(const Node& node) {
   return check_alpha(node.name.c_str(), "attribute 'alpha'", node.attributes.number("alpha"));
 }
 
+LinearScale linear_scale_of(const Node& node) {
+  return {static_cast<float>(node.attributes.number("factor")),
+          static_cast<float>(node.attributes.number("offset", 0))};
+}
+
 std::vector<ResolvedLoss> resolve_losses(const Graph& graph, const std::vector<LossSpec>& losses) {
   std::vector<ResolvedLoss> resolved;
   for (std::size_t i = 0; i < losses.size(); ++i) resolved.push_back(resolve(graph, i, losses[i]));
@@ -266,7 +307,7 @@ std::vector<bool> values_needing_gradients(const Graph& graph, Mode mode) {
 }
 
 Fusion fuse(const Graph& graph, const PlanOptions& options, const Kernels& kernels,
-            const std::vector<ResolvedLoss>& losses) {
+            const std::vector<ResolvedLoss>& losses, const std::vector<bool>& bytes) {
   Fusion fusion = nothing_fused(graph, losses);
   if (!options.fuse) return fusion;
 
@@ -277,7 +318,7 @@ Fusion fuse(const Graph& graph, const PlanOptions& options, const Kernels& kerne
 
   const bool train = options.mode == Mode::train;
   const Fuser fuser{graph, values_needing_gradients(graph, options.mode), readers,
-                    !train && kernels.conv2d_packed.run};
+                    !train && kernels.conv2d_packed.run, kernels.conv2d_bytes};
   auto decide = [&](const char* op, void (Fuser::*decision)(Fusion&, int) const) {
     for (std::size_t i = 0; i < fusion.live.size(); ++i)
       if (fusion.live[i] && graph.nodes()[i].op == op)
@@ -287,6 +328,8 @@ Fusion fuse(const Graph& graph, const PlanOptions& options, const Kernels& kerne
   if (!train) decide("batch_norm", &Fuser::fold);
   decide("activation", &Fuser::fuse_activation);
   if (kernels.conv2d_pool) decide("max_pool2d", &Fuser::fuse_pool);
+  for (std::size_t i = 0; kernels.conv2d_bytes.run && i < bytes.size(); ++i)
+    fusion.takes_bytes[i] = fuser.fuse_bytes(fusion, graph.inputs()[i], bytes[i]);
 
   for (std::size_t i = 0; i < losses.size(); ++i) {
     int softmax = graph.values()[losses[i].output].producer;

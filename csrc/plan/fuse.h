@@ -40,6 +40,10 @@ struct Fusion {
   std::vector<int> pool_of;
   // The batch_norm node that is folded into the weights of a conv2d or dense, or -1.
   std::vector<int> folded_into;
+  // The graph input that a conv2d's kernel reads as bytes, or -1; and the scale node between the
+  // two, which that kernel applies, or -1.
+  std::vector<int> bytes_of;
+  std::vector<int> scale_of;
   // True for what is fused into another node, and for a softmax whose probabilities the loss kernel
   // writes: it has no forward step of its own.
   std::vector<bool> absorbed;
@@ -47,11 +51,14 @@ struct Fusion {
   std::vector<bool> absorbed_backward;
   // By loss: true when its kernel writes the probabilities.
   std::vector<bool> writes_probabilities;
+  // By graph input: whether it could be read as bytes.
+  std::vector<bool> takes_bytes;
 };
 
-// What `kernels` has no kernel for is not fused.
+// What `kernels` has no kernel for is not fused. bytes, by graph input: whether batches bring bytes
+// for it.
 Fusion fuse(const Graph& graph, const PlanOptions& options, const Kernels& kernels,
-            const std::vector<ResolvedLoss>& losses);
+            const std::vector<ResolvedLoss>& losses, const std::vector<bool>& bytes);
 
 // By value: whether a trainable parameter is upstream of it; all false outside train mode.
 std::vector<bool> values_needing_gradients(const Graph& graph, Mode mode);
@@ -59,5 +66,11 @@ std::vector<bool> values_needing_gradients(const Graph& graph, Mode mode);
 // The activation of a node of op "activation", and its alpha.
 Activation activation_of(const Node& node);
 float alpha_of(const Node& node);
+
+// What a node of op "scale" does: factor * x + offset.
+struct LinearScale {
+  float factor = 1.0f, offset = 0.0f;
+};
+LinearScale linear_scale_of(const Node& node);
 
 }  // namespace convlet

@@ -51,6 +51,7 @@ struct Plan::Implementation {
   const Kernels* kernels = nullptr;
   Context* context = nullptr;
   int state_version = kNotReady;
+  std::vector<bool> bytes;            // by graph input: whether its batches are kept as bytes
   int checked_dataset = 0;            // its version
   std::int64_t prepared = kNotReady;  // State::changes() that the prepare steps ran for
 
@@ -76,12 +77,14 @@ struct Plan::Implementation {
   std::deque<Started> started;
   std::deque<Finished> finished;  // steps whose results have come, and nobody has asked for
   Started last;                   // the batch in memory
+  bool mixed = false;             // batches of bytes and others have come for the same input
 
   bool timed = false;
   std::vector<double> seconds;  // by step, while timed
 
   void make();
   bool refresh();
+  bool keep_bytes(const Batch& batch);
   std::vector<std::int64_t> workspace_for(std::int64_t n) const;
   void place_memory();
   Bound* bind(std::int64_t n);

@@ -19,14 +19,15 @@ Plan::Implementation::Implementation(const Graph& graph, State& state, const Pla
     : graph(options.fuse ? with_merged_padding(graph) : graph),
       state(state),
       device(state.device()),
-      options(options) {
+      options(options),
+      bytes(graph.inputs().size(), false) {
   make();
 }
 
 void Plan::Implementation::make() {
   state_version = kNotReady;
   last = {-1, 0, last.number};
-  program = compile(graph, state, options);
+  program = compile(graph, state, options, bytes);
   kernels = &device.kernels(options.precision);
   context = &device.context();
   numbers = DeviceMemory(device, sizeof(Numbers));
@@ -48,6 +49,22 @@ bool Plan::Implementation::refresh() {
       state_version == state.version())
     return true;
   if (!finish_until(last.number)) return false;
+  make();
+  return true;
+}
+
+// Makes everything anew when the batch is the first that brings bytes to an input whose steps can
+// read them; and once more when a later one brings something else: from then on, all become
+// float32. False as refresh() is.
+bool Plan::Implementation::keep_bytes(const Batch& batch) {
+  std::vector<bool> found(bytes.size(), false);
+  for (std::size_t i = 0; !mixed && i < found.size(); ++i)
+    found[i] = program.takes_bytes[i] && batch.inputs[i].dtype == DType::uint8;
+  if (found == bytes) return true;
+  if (!finish_until(last.number)) return false;
+  mixed = std::count(bytes.begin(), bytes.end(), true) > 0;
+  bytes = mixed ? std::vector<bool>(bytes.size(), false) : found;
+  arena = DeviceMemory();
   make();
   return true;
 }

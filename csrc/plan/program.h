@@ -87,6 +87,7 @@ struct Program {
   std::size_t batch_steps = 0;       // steps [0, batch_steps) run for every batch, the rest when an
                                      // update is due
   std::vector<BufferId> inputs;      // by graph input
+  std::vector<bool> takes_bytes;     // by graph input: whether it could be bytes, or is
   std::vector<BufferId> outputs;     // by graph output
   std::vector<BatchTarget> targets;  // by loss
   // What the reductions of losses, metrics and penalties leave, one after the other, and the

@@ -19,8 +19,13 @@ const char* name_of(Mode mode) {
 void Plan::Implementation::take(std::int64_t n, const Batch& batch, const BatchRows& rows) {
   for (std::size_t i = 0; i < program.inputs.size(); ++i) {
     const Tensor& x = batch.inputs[i];
-    kernels->gather_rows(*context, n, graph.shape(graph.inputs()[i]).elements(), x.data, x.dtype,
-                         rows, static_cast<float*>(addresses[program.inputs[i]]));
+    const std::int64_t elements = graph.shape(graph.inputs()[i]).elements();
+    void* to = addresses[program.inputs[i]];
+    if (bytes[i])
+      kernels->conv2d_bytes.gather(*context, n, elements, x.as<std::uint8_t>(), rows,
+                                   static_cast<std::uint8_t*>(to));
+    else
+      kernels->gather_rows(*context, n, elements, x.data, x.dtype, rows, static_cast<float*>(to));
   }
   for (std::size_t i = 0; i < program.targets.size(); ++i) {
     const BatchTarget& target = program.targets[i];
@@ -134,6 +139,7 @@ bool Plan::Implementation::start(const Batch& batch, double learning_rate) {
   check_batch(graph, program, options.batch, batch);
   for (std::size_t i = 0; i < program.targets.size(); ++i)
     if (program.targets[i].integer_labels) check_labels(i, program.targets[i], batch);
+  if (!keep_bytes(batch)) return false;
   Bound* steps = bind(batch.n);
   if (!steps) return false;
   write_numbers(learning_rate, 0);
@@ -150,6 +156,7 @@ bool Plan::Implementation::start(const Dataset& data, std::int64_t first, std::i
   check_rate(learning_rate);
   if (!refresh()) return false;
   check_dataset(data, first, n);
+  if (!keep_bytes(data.samples())) return false;
   Bound* steps = bind(n);
   if (!steps) return false;
   write_numbers(learning_rate, first);
@@ -230,6 +237,7 @@ void Plan::Implementation::undo(const Started& step) {
 
 bool Plan::Implementation::is_finite(BufferId id) {
   const Buffer& buffer = program.buffers[id];
+  if (!buffer.floats) return true;
   std::int64_t* answer = static_cast<std::int64_t*>(addresses[program.probe]);
   kernels->first_non_finite(*context, buffer.bytes(last.n) / std::int64_t{sizeof(float)},
                             static_cast<const float*>(addresses[id]), answer);
@@ -264,7 +272,7 @@ std::string Plan::Implementation::first_non_finite() {
     }
     steps.steps[s](*context);
     for (BufferId id : step.writes)
-      if (id != kNone && program.buffers[id].floats && !is_finite(id))
+      if (id != kNone && !is_finite(id))
         return concat(step.phase == std::string("loss") ? "loss of output '" : "layer '",
                       step.layer, "'");
   }

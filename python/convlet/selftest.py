@@ -188,9 +188,12 @@ FAMILIES: dict[str, Family] = {
 }
 
 
+SCALE = {"factor": 1 / 127.5, "offset": -1.0}  # of bytes
+
+
 def _train(device: str, precision: str, smooth: bool) -> list[Any]:
-    """Losses and parameters of four steps of a small network: the second and later are replayed
-    where the device records steps.
+    """Losses and parameters of four steps of a small network, two on images of bytes and two on
+    others: the second of each is replayed where the device records steps.
 
     smooth: without ReLU and max pooling. With rounded factors they may decide otherwise than
     without, and carry the gradient elsewhere.
@@ -198,7 +201,7 @@ def _train(device: str, precision: str, smooth: bool) -> list[Any]:
     activation, pool = ("tanh", "avg_pool2d") if smooth else ("relu", "max_pool2d")
     rng = np.random.default_rng(1)
     graph = _core.Graph()
-    x = graph.input("x", (8, 8, 3))
+    x = graph.node("scale", "scale", [graph.input("x", (8, 8, 3))], [], SCALE)
     shapes = [(3, 3, 3, 16), (16,), (256, 10), (10,)]
     parameters = [graph.parameter(f"p{i}", shape) for i, shape in enumerate(shapes)]
     attributes = {"padding": "same", "activation": activation}
@@ -212,6 +215,8 @@ def _train(device: str, precision: str, smooth: bool) -> list[Any]:
     state.set_optimizer({"kind": "sgd", "momentum": 0.9})
     loss = {"kind": "softmax_cross_entropy", "integer_labels": True, "from_logits": True}
     plan = _core.Plan(graph, state, "train", 12, [loss], precision=precision)
-    images = rng.standard_normal((12, 8, 8, 3)).astype(np.float32)
-    losses = [plan.run([images], [np.arange(12) % 10], learning_rate=0.05) for _ in range(4)]
+    pixels = rng.integers(0, 256, (12, 8, 8, 3)).astype(np.uint8)
+    losses = []
+    for images in (pixels, pixels, pixels.astype(np.float32), pixels.astype(np.float32)):
+        losses.append(plan.run([images], [np.arange(12) % 10], learning_rate=0.05))
     return [np.array(losses), *(state.get(parameter) for parameter in parameters)]

@@ -27,6 +27,8 @@ from simt.library import Emulator
 
 Workload = tuple[str, Callable[[], object]]
 
+LOGITS = SPARSE | {"from_logits": True}
+
 rng = np.random.default_rng(0)
 
 
@@ -60,6 +62,29 @@ def convolutions() -> Iterator[Workload]:
             partial(ops.conv2d_backward_weight, dy, x, (r, r), **options),
         )
         yield f"conv2d_backward_bias, {name}", partial(ops.conv2d_backward_bias, dy)
+
+
+def bytes_of_images() -> Iterator[Workload]:
+    """First layers of a batch of bytes, scaled, forward and the gradient of the weights."""
+    for name, shape, channels, window, pool in (
+        ("1 to 32 channels", (28, 28, 1), 32, 3, []),
+        ("3 to 32 channels", (32, 32, 3), 32, 3, []),
+        ("3 to 32 channels, pooled", (32, 32, 3), 32, 3, [2, 2]),
+        ("3 to 64 channels, 7x7", (32, 32, 3), 64, 7, []),
+    ):
+        net = Net()
+        x = net.node("scale", net.input(*shape), factor=1 / 127.5, offset=-1.0)
+        x = net.conv2d(x, channels, size=window, padding="same", activation="relu")
+        y = net.output(net.node("max_pool2d", x, pool_size=pool) if pool else x)
+        plan = _core.Plan(net.graph, net.state(), "train", 1, [LOGITS])
+        images = rng.integers(0, 256, (1, *shape)).astype(np.uint8)
+        labels = rng.integers(0, channels, (1, *net.graph.shape(y)[:2]))
+        yield f"conv2d of bytes, {name}", partial(plan.run, [images], [labels])
+    net = Net()
+    net.output(net.dense(net.flatten(net.input(32, 32, 3)), 10))
+    plan = _core.Plan(net.graph, net.state(), "predict", 1)
+    images = rng.integers(0, 256, (1, 32, 32, 3)).astype(np.uint8)
+    yield "dense of bytes, 3072 to 10", partial(plan.predict, [images])
 
 
 def matrices() -> Iterator[Workload]:
@@ -208,7 +233,7 @@ def train(optimizer: dict[str, object]) -> None:
     weight = net.parameter(net.graph.shape(x)[-1], 10, l2=1e-4)
     net.output(net.node("dense", x, parameters=[weight]))
     state = net.state(optimizer)
-    plan = _core.Plan(net.graph, state, "train", 4, [SPARSE | {"from_logits": True}])
+    plan = _core.Plan(net.graph, state, "train", 4, [LOGITS])
     images = rng.integers(0, 256, (8, 32, 32, 3)).astype(np.uint8)
     data = _core.Dataset(_core.op_device(), [images], [rng.integers(0, 10, 8)])
     data.set_order(np.arange(8)[::-1])
@@ -227,6 +252,7 @@ def in_precision(name: str, call: Callable[[], object]) -> None:
 
 def workloads() -> Iterator[Workload]:
     yield from convolutions()
+    yield from bytes_of_images()
     yield from matrices()
     yield from precisions()
     yield from images()

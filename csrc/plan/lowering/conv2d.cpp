@@ -29,6 +29,15 @@ Conv2dShape conv2d_shape(const Graph& graph, const Node& node, std::int64_t n) {
                       graph.parameter_shape(node.parameters[0]), options_of(node));
 }
 
+PooledConv2dShape::PooledConv2dShape(const Graph& graph, const Node& node, const Node* pool_node,
+                                     std::int64_t n)
+    : conv(conv2d_shape(graph, node, n)) {
+  if (!pool_node) return;
+  const Conv2dPoolShape both = conv2d_pool_shape(conv, pool2d_shape(graph, *pool_node, n));
+  conv = both.conv;
+  pool = both.pool;
+}
+
 namespace {
 
 struct Conv2d {
@@ -54,14 +63,16 @@ Shape infer(const Graph& graph, const Node& node) {
 }
 
 void forward(Builder& builder, const Node& node) {
-  if (prepared_conv2d_forward(builder, node)) return;
+  if (conv2d_bytes_forward(builder, node) || prepared_conv2d_forward(builder, node)) return;
   if (builder.pool_of(node)) return conv2d_pool_forward(builder, node);
   linear_forward<Conv2d>(builder, node);
 }
 
 void backward(Builder& builder, const Node& node) {
   if (builder.pool_of(node)) return conv2d_pool_backward(builder, node);
-  linear_backward_parameters<Conv2d>(builder, node);
+  if (!conv2d_bytes_backward_weight(builder, node, builder.gradient(node.output), kNone))
+    linear_backward_weight<Conv2d>(builder, node);
+  linear_backward_bias<Conv2d>(builder, node);
   if (builder.needs_gradient(node.inputs[0]) && !winograd_backward_input(builder, node))
     linear_backward_input<Conv2d>(builder, node);
 }

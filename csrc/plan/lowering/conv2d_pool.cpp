@@ -101,7 +101,9 @@ void conv2d_pool_forward(Builder& builder, const Node& node) {
 
 void conv2d_pool_backward(Builder& builder, const Node& node) {
   const OutputGradient g = {builder.gradient(builder.gradient_of(node)), builder.saved(node)[0]};
-  if (builder.needs_parameter_gradient(node.parameters[0])) backward_weight(builder, node, g);
+  if (!conv2d_bytes_backward_weight(builder, node, g.dy, g.choice) &&
+      builder.needs_parameter_gradient(node.parameters[0]))
+    backward_weight(builder, node, g);
   if (node.parameters.size() > 1 && builder.needs_parameter_gradient(node.parameters[1]))
     backward_bias(builder, node, g);
   if (builder.needs_gradient(node.inputs[0])) backward_input(builder, node, g);

@@ -159,22 +159,21 @@ Shape infer_scale(const Graph& graph, const Node& node) {
   return graph.shape(node.inputs[0]);
 }
 
-void add_scale(Builder& builder, const Node& node, float offset, BufferId x, BufferId y) {
-  float factor = static_cast<float>(node.attributes.number("factor"));
+void add_scale(Builder& builder, const Node& node, LinearScale by, BufferId x, BufferId y) {
   add_elementwise(
       builder, "scale", node.name, builder.elements(node.output), x, y,
       [=](Context& context, const Kernels& kernels, std::int64_t n, const float* x_data,
-          float* y_data) { kernels.scale(context, n, factor, offset, x_data, y_data); });
+          float* y_data) { kernels.scale(context, n, by.factor, by.offset, x_data, y_data); });
 }
 
 void scale_forward(Builder& builder, const Node& node) {
-  add_scale(builder, node, static_cast<float>(node.attributes.number("offset", 0)),
-            builder.value(node.inputs[0]), builder.new_output(node));
+  add_scale(builder, node, linear_scale_of(node), builder.value(node.inputs[0]),
+            builder.new_output(node));
 }
 
 void scale_backward(Builder& builder, const Node& node) {
   BufferId dx = builder.new_like(node.inputs[0]);
-  add_scale(builder, node, 0.0f, builder.gradient(node.output), dx);
+  add_scale(builder, node, {linear_scale_of(node).factor, 0.0f}, builder.gradient(node.output), dx);
   builder.add_gradient(node.inputs[0], dx);
 }
 

@@ -55,8 +55,10 @@ void linear_forward(Builder& builder, const Node& node) {
   };
 }
 
+// Of the parameters that need a gradient.
 template <class Op>
 void linear_backward_weight(Builder& builder, const Node& node) {
+  if (!builder.needs_parameter_gradient(node.parameters[0])) return;
   BufferId x = builder.value(node.inputs[0]), dy = builder.gradient(node.output);
   builder.add_parameter_gradient(node.parameters[0], [&](BufferId dw) {
     Step& step = builder.step(Op::backward_weight_name, node.name);
@@ -73,6 +75,7 @@ void linear_backward_weight(Builder& builder, const Node& node) {
 
 template <class Op>
 void linear_backward_bias(Builder& builder, const Node& node) {
+  if (node.parameters.size() < 2 || !builder.needs_parameter_gradient(node.parameters[1])) return;
   BufferId dy = builder.gradient(node.output);
   builder.add_parameter_gradient(node.parameters[1], [&](BufferId db) {
     auto rows_of = [&graph = builder.graph, &node](std::int64_t n) {
@@ -110,16 +113,9 @@ void linear_backward_input(Builder& builder, const Node& node) {
 }
 
 template <class Op>
-void linear_backward_parameters(Builder& builder, const Node& node) {
-  if (builder.needs_parameter_gradient(node.parameters[0]))
-    linear_backward_weight<Op>(builder, node);
-  if (node.parameters.size() > 1 && builder.needs_parameter_gradient(node.parameters[1]))
-    linear_backward_bias<Op>(builder, node);
-}
-
-template <class Op>
 void linear_backward(Builder& builder, const Node& node) {
-  linear_backward_parameters<Op>(builder, node);
+  linear_backward_weight<Op>(builder, node);
+  linear_backward_bias<Op>(builder, node);
   if (builder.needs_gradient(node.inputs[0])) linear_backward_input<Op>(builder, node);
 }
 

@@ -1,37 +1,20 @@
 // conv2d with weights laid out for it, where the device has a way for that (PreparedConv2d of
 // ops/kernels.h): once for many batches, or, in training, in each step and only by Winograd's
 // convolution, for the forward and the gradient of the input.
-#include <optional>
-
 #include "plan/lowering/linear.h"
 #include "plan/lowering/window.h"
 
 namespace convlet {
 namespace {
 
-// A node's convolution and its pooling, for n rows.
-struct Shapes {
-  Conv2dShape conv;
-  std::optional<Pool2dShape> pool;
-
-  Shapes(const Graph& graph, const Node& node, const Node* pool_node, std::int64_t n)
-      : conv(conv2d_shape(graph, node, n)) {
-    if (!pool_node) return;
-    const Conv2dPoolShape both = conv2d_pool_shape(conv, pool2d_shape(graph, *pool_node, n));
-    conv = both.conv;
-    pool = both.pool;
-  }
-  const Pool2dShape* pooling() const { return pool ? &*pool : nullptr; }
-};
-
 auto shapes_of(const Builder& builder, const Node& node) {
   return [&graph = builder.graph, &node, pool = builder.pool_of(node)](std::int64_t n) {
-    return Shapes(graph, node, pool, n);
+    return PooledConv2dShape(graph, node, pool, n);
   };
 }
 
 bool serves(const Builder& builder, const Node& node, const PreparedConv2d& way) {
-  const Shapes shapes = shapes_of(builder, node)(1);
+  const PooledConv2dShape shapes = shapes_of(builder, node)(1);
   return way.run && way.bytes(shapes.conv, shapes.pooling()) > 0;
 }
 
@@ -39,7 +22,7 @@ bool serves(const Builder& builder, const Node& node, const PreparedConv2d& way)
 // used, so that their memory is free after that.
 BufferId prepare_weights(Builder& builder, const Node& node, const PreparedConv2d& way,
                          const char* name, BufferId w) {
-  const Shapes shapes = shapes_of(builder, node)(1);
+  const PooledConv2dShape shapes = shapes_of(builder, node)(1);
   const auto bytes = static_cast<std::int64_t>(way.bytes(shapes.conv, shapes.pooling()));
   const bool train = builder.mode == Mode::train;
   const BufferId prepared = train ? builder.new_buffer(0, bytes) : builder.new_prepared(bytes);
@@ -68,7 +51,7 @@ void add_forward(Builder& builder, const Node& node, const PreparedConv2d& way, 
     step.reuses = {{y, residual}};
   step.workspace = [shapes = shapes_of(builder, node), workspace = way.workspace](
                        const Kernels&, std::int64_t n, int threads) {
-    const Shapes s = shapes(n);
+    const PooledConv2dShape s = shapes(n);
     return workspace(s.conv, s.pooling(), threads);
   };
   step.bind = [=, run = way.run, shapes = shapes_of(builder, node),
