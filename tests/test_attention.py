@@ -79,6 +79,25 @@ def test_any_shape(n, t, s, heads, d, e, causal):
     check(n, t, s, heads, d, e, causal=causal)
 
 
+def test_gradients_from_what_the_forward_kept():
+    q, k, v, dy = arrays(2, 17, 19, 3, 5, 7)
+    given = {"heads": 3, "causal": True}
+    y, kept = ops.attention(q, k, v, **given, keep=True)
+    assert_exact(y, ops.attention(q, k, v, **given))
+    for got, again in zip(
+        ops.attention_backward(dy, q, k, v, **given, kept=kept),
+        ops.attention_backward(dy, q, k, v, **given),
+        strict=True,
+    ):
+        assert_exact(got, again)
+    _, (_, lse) = ops.attention(*(torch.from_numpy(x) for x in (q, k, v)), **given, keep=True)
+    assert isinstance(lse, torch.Tensor)
+    with pytest.raises(ValueError, match="expected lse"):
+        ops.attention_backward(dy, q, k, v, **given, kept=(y, kept[1][:, :2]))
+    with pytest.raises(TypeError, match="expected kept"):
+        ops.attention_backward(dy, q, k, v, **given, kept=y)
+
+
 def test_causal_with_more_keys_than_queries_and_the_reverse():
     check(2, 20, 400, 1, 8, 8, causal=True)
     check(2, 400, 20, 1, 8, 8, causal=True)

@@ -74,6 +74,23 @@ def check(cell, n, t, i, units, bias=True, **options):
     )
 
 
+@pytest.mark.parametrize("cell", ["simple_rnn", "lstm", "gru"])
+def test_gradients_from_what_the_forward_kept(cell):
+    inputs = arrays(cell, 3, 5, 7, 19)
+    dy = floats(3, 19, seed=4)
+    forward, backward = getattr(ops, cell), getattr(ops, f"{cell}_backward")
+    y, kept = forward(*inputs, go_backwards=True, keep=True)
+    assert_exact(y, forward(*inputs, go_backwards=True))
+    for got, again in zip(
+        backward(dy, *inputs, go_backwards=True, kept=kept),
+        backward(dy, *inputs, go_backwards=True),
+        strict=True,
+    ):
+        assert_exact(got, again)
+    with pytest.raises(ValueError, match="expected previous"):
+        backward(dy, *inputs, kept=(kept[0], kept[1][:2]))
+
+
 @pytest.mark.parametrize("sequences", [False, True])
 @pytest.mark.parametrize("cell", GATES)
 @pytest.mark.parametrize(

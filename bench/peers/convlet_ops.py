@@ -226,7 +226,9 @@ def _attention(place, options, q, k, v):
 
 
 def _attention_backward(place, options, dy, q, k, v):
-    return lambda: ops.attention_backward(dy, q, k, v, heads=options["heads"])
+    heads = options["heads"]
+    _, kept = ops.attention(q, k, v, heads=heads, keep=True)
+    return lambda: ops.attention_backward(dy, q, k, v, heads=heads, kept=kept)
 
 
 def _lstm(place, options, x, kernel, recurrent_kernel, bias):
@@ -236,8 +238,9 @@ def _lstm(place, options, x, kernel, recurrent_kernel, bias):
 
 
 def _lstm_backward(place, options, dy, x, kernel, recurrent_kernel, bias):
-    arrays = (dy, x, kernel, recurrent_kernel, bias)
-    return lambda: ops.lstm_backward(*arrays, return_sequences=True)
+    arrays = (x, kernel, recurrent_kernel, bias)
+    _, kept = ops.lstm(*arrays, return_sequences=True, keep=True)
+    return lambda: ops.lstm_backward(dy, *arrays, return_sequences=True, kept=kept)
 
 
 def _optimizer(spec, slots):

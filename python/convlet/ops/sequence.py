@@ -16,6 +16,7 @@ def attention(
     scale: float | None = None,
     causal: bool = False,
     out: Array | None = None,
+    keep: bool = False,
 ) -> Array:
     """Scaled dot-product attention of several heads side by side (Vaswani et al. 2017).
 
@@ -34,13 +35,20 @@ def attention(
         scale: None for 1 / sqrt(D).
         causal: whether query t sees the keys s <= t only.
         out: where to write y.
+        keep: whether to return what attention_backward needs of this call besides.
 
     Returns:
-        y (N,T,H*E).
+        y (N,T,H*E); with keep (y, kept), kept a tuple of y and lse (N,H,T), the logarithms of the
+        sums of exponentials.
     """
     op = "attention"
     q, k, v, y, give = borrow(op, out, q=q, k=k, v=v)
-    return give(_core.attention(q, k, v, *_options(op, heads, scale, causal), 0.0, 0, 0, 0, y))
+    options = (*_options(op, heads, scale, causal), 0.0, 0, 0, 0)
+    if not flag(op, "keep", keep):
+        return give(_core.attention(q, k, v, *options, y))
+    made, lse = _core.attention(q, k, v, *options, y, True)
+    y = give(made)
+    return y, (y, _like(op, y, lse))
 
 
 def attention_backward(
@@ -52,6 +60,7 @@ def attention_backward(
     heads: int,
     scale: float | None = None,
     causal: bool = False,
+    kept: tuple[Array, Array] | None = None,
 ) -> tuple[Array, Array, Array]:
     """The gradients of attention.
 
@@ -63,14 +72,16 @@ def attention_backward(
     Args:
         dy: (N,T,H*E).
         q, k, v, heads, scale, causal: as attention was given them.
+        kept: what attention kept of that call, unchanged; without, the forward runs again.
 
     Returns:
         (dq, dk, dv), of the shapes of q, k and v.
     """
     op = "attention_backward"
-    dy, q, k, v, _, give = borrow(op, None, dy=dy, q=q, k=k, v=v)
+    y, lse = _pair(op, kept)
+    dy, q, k, v, y, lse, _, give = borrow(op, None, dy=dy, q=q, k=k, v=v, y=y, lse=lse)
     options = _options(op, heads, scale, causal)
-    dq, dk, dv = _core.attention_backward(dy, q, k, v, *options, 0.0, 0, 0, 0)
+    dq, dk, dv = _core.attention_backward(dy, q, k, v, *options, 0.0, 0, 0, 0, y, lse)
     return give(dq), give(dk), give(dv)
 
 
@@ -84,6 +95,14 @@ def _options(
     )
 
 
+def _pair(op: str, kept: tuple[Array, Array] | None) -> tuple[Array | None, Array | None]:
+    if kept is None:
+        return None, None
+    if not isinstance(kept, tuple) or len(kept) != 2:
+        raise TypeError(f"{op}: expected kept to be the tuple that the forward kept, got {kept!r}")
+    return kept
+
+
 def simple_rnn(
     x: Array,
     kernel: Array,
@@ -93,6 +112,7 @@ def simple_rnn(
     return_sequences: bool = False,
     go_backwards: bool = False,
     out: Array | None = None,
+    keep: bool = False,
 ) -> Array:
     """A fully connected recurrent layer (Elman 1990).
 
@@ -109,12 +129,14 @@ def simple_rnn(
         go_backwards: whether to walk from the last time step to the first; the h of the steps come
             in that order.
         out: where to write y.
+        keep: whether to return what simple_rnn_backward needs of this call besides.
 
     Returns:
-        y (N,T,U), or (N,U), the h of the last step.
+        y (N,T,U), or (N,U), the h of the last step; with keep (y, kept), kept a tuple of two
+        arrays: the values of the gates and the h before, of all steps.
     """
     arrays = (x, kernel, recurrent_kernel, bias)
-    return _recurrent("simple_rnn", arrays, return_sequences, go_backwards, out)
+    return _recurrent("simple_rnn", arrays, return_sequences, go_backwards, out, keep)
 
 
 def simple_rnn_backward(
@@ -126,20 +148,22 @@ def simple_rnn_backward(
     *,
     return_sequences: bool = False,
     go_backwards: bool = False,
+    kept: tuple[Array, Array] | None = None,
 ) -> tuple[Array, Array, Array, Array | None]:
-    """The gradients of simple_rnn, through time (Werbos 1990); the forward runs again.
+    """The gradients of simple_rnn, through time (Werbos 1990).
 
     Args:
         dy: of y's shape.
         x, kernel, recurrent_kernel, bias, return_sequences, go_backwards: as simple_rnn was given
             them.
+        kept: what simple_rnn kept of that call, unchanged; without, the forward runs again.
 
     Returns:
         (dx, dkernel, drecurrent_kernel, dbias), of the shapes of the arguments; dbias is None where
         bias is.
     """
     arrays = (dy, x, kernel, recurrent_kernel, bias)
-    return _recurrent_backward("simple_rnn", arrays, return_sequences, go_backwards)
+    return _recurrent_backward("simple_rnn", arrays, return_sequences, go_backwards, kept)
 
 
 def lstm(
@@ -151,6 +175,7 @@ def lstm(
     return_sequences: bool = False,
     go_backwards: bool = False,
     out: Array | None = None,
+    keep: bool = False,
 ) -> Array:
     """Long short-term memory (Hochreiter & Schmidhuber 1997; Gers et al. 2000).
 
@@ -168,12 +193,14 @@ def lstm(
         go_backwards: whether to walk from the last time step to the first; the h of the steps come
             in that order.
         out: where to write y.
+        keep: whether to return what lstm_backward needs of this call besides.
 
     Returns:
-        y (N,T,U), or (N,U), the h of the last step.
+        y (N,T,U), or (N,U), the h of the last step; with keep (y, kept), kept a tuple of two
+        arrays: the values of the gates and the h before, of all steps.
     """
     arrays = (x, kernel, recurrent_kernel, bias)
-    return _recurrent("lstm", arrays, return_sequences, go_backwards, out)
+    return _recurrent("lstm", arrays, return_sequences, go_backwards, out, keep)
 
 
 def lstm_backward(
@@ -185,20 +212,22 @@ def lstm_backward(
     *,
     return_sequences: bool = False,
     go_backwards: bool = False,
+    kept: tuple[Array, Array] | None = None,
 ) -> tuple[Array, Array, Array, Array | None]:
-    """The gradients of lstm, through time (Werbos 1990); the forward runs again.
+    """The gradients of lstm, through time (Werbos 1990).
 
     Args:
         dy: of y's shape.
         x, kernel, recurrent_kernel, bias, return_sequences, go_backwards: as lstm was given
             them.
+        kept: what lstm kept of that call, unchanged; without, the forward runs again.
 
     Returns:
         (dx, dkernel, drecurrent_kernel, dbias), of the shapes of the arguments; dbias is None where
         bias is.
     """
     arrays = (dy, x, kernel, recurrent_kernel, bias)
-    return _recurrent_backward("lstm", arrays, return_sequences, go_backwards)
+    return _recurrent_backward("lstm", arrays, return_sequences, go_backwards, kept)
 
 
 def gru(
@@ -210,6 +239,7 @@ def gru(
     return_sequences: bool = False,
     go_backwards: bool = False,
     out: Array | None = None,
+    keep: bool = False,
 ) -> Array:
     """Gated recurrent units (Cho et al. 2014), the reset gate after the product, as in Keras.
 
@@ -228,12 +258,14 @@ def gru(
         go_backwards: whether to walk from the last time step to the first; the h of the steps come
             in that order.
         out: where to write y.
+        keep: whether to return what gru_backward needs of this call besides.
 
     Returns:
-        y (N,T,U), or (N,U), the h of the last step.
+        y (N,T,U), or (N,U), the h of the last step; with keep (y, kept), kept a tuple of two
+        arrays: the values of the gates and the h before, of all steps.
     """
     arrays = (x, kernel, recurrent_kernel, bias)
-    return _recurrent("gru", arrays, return_sequences, go_backwards, out)
+    return _recurrent("gru", arrays, return_sequences, go_backwards, out, keep)
 
 
 def gru_backward(
@@ -245,20 +277,22 @@ def gru_backward(
     *,
     return_sequences: bool = False,
     go_backwards: bool = False,
+    kept: tuple[Array, Array] | None = None,
 ) -> tuple[Array, Array, Array, Array | None]:
-    """The gradients of gru, through time (Werbos 1990); the forward runs again.
+    """The gradients of gru, through time (Werbos 1990).
 
     Args:
         dy: of y's shape.
         x, kernel, recurrent_kernel, bias, return_sequences, go_backwards: as gru was given
             them.
+        kept: what gru kept of that call, unchanged; without, the forward runs again.
 
     Returns:
         (dx, dkernel, drecurrent_kernel, dbias), of the shapes of the arguments; dbias is None where
         bias is.
     """
     arrays = (dy, x, kernel, recurrent_kernel, bias)
-    return _recurrent_backward("gru", arrays, return_sequences, go_backwards)
+    return _recurrent_backward("gru", arrays, return_sequences, go_backwards, kept)
 
 
 def _recurrent(
@@ -267,20 +301,36 @@ def _recurrent(
     return_sequences: bool,
     go_backwards: bool,
     out: Array | None,
+    keep: bool,
 ) -> Array:
     names = ("x", "kernel", "recurrent_kernel", "bias")
     *taken, y, give = borrow(op, out, **dict(zip(names, arrays, strict=True)))
     sequences = flag(op, "return_sequences", return_sequences)
-    return give(_core.recurrent(op, *taken, sequences, flag(op, "go_backwards", go_backwards), y))
+    options = (sequences, flag(op, "go_backwards", go_backwards), y)
+    if not flag(op, "keep", keep):
+        return give(_core.recurrent(op, *taken, *options))
+    made, *kept = _core.recurrent(op, *taken, *options, True)
+    y = give(made)
+    return y, tuple(_like(op, y, array) for array in kept)
 
 
 def _recurrent_backward(
-    op: str, arrays: tuple[Array, ...], return_sequences: bool, go_backwards: bool
+    op: str,
+    arrays: tuple[Array, ...],
+    return_sequences: bool,
+    go_backwards: bool,
+    kept: tuple[Array, Array] | None,
 ) -> tuple[Array, Array, Array, Array | None]:
-    names = ("dy", "x", "kernel", "recurrent_kernel", "bias")
+    names = ("dy", "x", "kernel", "recurrent_kernel", "bias", "gates", "previous")
     name = f"{op}_backward"
-    *taken, _, give = borrow(name, None, **dict(zip(names, arrays, strict=True)))
+    arrays = (*arrays, *_pair(name, kept))
+    *taken, gates, previous, _, give = borrow(name, None, **dict(zip(names, arrays, strict=True)))
     sequences = flag(name, "return_sequences", return_sequences)
     backwards = flag(name, "go_backwards", go_backwards)
-    dx, dw, dr, db = _core.recurrent_backward(op, *taken, sequences, backwards)
+    dx, dw, dr, db = _core.recurrent_backward(op, *taken, sequences, backwards, gates, previous)
     return give(dx), give(dw), give(dr), None if db is None else give(db)
+
+
+def _like(op: str, y: Array, array: Array) -> Array:
+    """A result of the core as an array of y's library."""
+    return borrow(op, None, y=y)[-1](array)
