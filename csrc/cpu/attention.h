@@ -47,6 +47,7 @@ inline std::int64_t visible_keys(const AttentionShape& s, std::int64_t t, std::i
 // The random numbers of a query's keys start at a multiple of this of the stream's: the most that
 // any vector makes at once.
 constexpr std::int64_t kPitch = 32;
+static_assert(kPitch % ParallelPhilox::kNumbers == 0, "rows begin with whole draws");
 
 class ScoreDropout {
  public:

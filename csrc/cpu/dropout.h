@@ -2,11 +2,12 @@
 // (RandomStep in ops/kernels.h), so any thread can make any part, and the backward makes it again.
 namespace convlet::CONVLET_ISA {
 
-// philox() of core/rng.h for several counters side by side, one in each 64-bit lane of Words.
+// philox() of core/rng.h for several counters side by side, one in each 64-bit lane of Words. A
+// round waits for the one before it: two Words take turns, for 32 numbers at most.
 class ParallelPhilox {
  public:
   static constexpr int kCounters = V::width / 2;
-  static constexpr int kNumbers = 4 * kCounters;
+  static constexpr int kWays = V::width < 16 ? 2 : 1, kNumbers = kWays * 4 * kCounters;
 
   ParallelPhilox(std::uint64_t seed, std::uint64_t stream)
       : c2_(Words{} + stream), c3_(Words{} + (stream >> 32)) {
@@ -28,21 +29,33 @@ class ParallelPhilox {
   // out[i] = uniform(philox(seed, stream, counter + i / 4).word[i % 4]), kNumbers of them. The high
   // halves of c0 to c3 hold remains that no product reads.
   void uniforms(std::uint64_t counter, float* out) const {
-    const Words index = order_ + counter;
-    Words c0 = index, c1 = index >> 32, c2 = c2_, c3 = c3_;
+    Words c0[kWays], c1[kWays], c2[kWays], c3[kWays];
+    CONVLET_UNROLL
+    for (int i = 0; i < kWays; ++i) {
+      c0[i] = order_ + (counter + static_cast<std::uint64_t>(i * kCounters));
+      c1[i] = c0[i] >> 32;
+      c2[i] = c2_;
+      c3[i] = c3_;
+    }
     for (int round = 0; round < kRounds; ++round) {
-      const Words p0 = multiply_low_halves(c0, Words{} + std::uint64_t{0xD2511F53});
-      const Words p1 = multiply_low_halves(c2, Words{} + std::uint64_t{0xCD9E8D57});
-      c0 = (p1 >> 32) ^ c1 ^ key0_[round];
-      c2 = (p0 >> 32) ^ c3 ^ key1_[round];
-      c1 = p1;
-      c3 = p0;
+      CONVLET_UNROLL
+      for (int i = 0; i < kWays; ++i) {
+        const Words p0 = multiply_low_halves(c0[i], Words{} + std::uint64_t{0xD2511F53});
+        const Words p1 = multiply_low_halves(c2[i], Words{} + std::uint64_t{0xCD9E8D57});
+        c0[i] = (p1 >> 32) ^ c1[i] ^ key0_[round];
+        c2[i] = (p0 >> 32) ^ c3[i] ^ key1_[round];
+        c1[i] = p1;
+        c3[i] = p0;
+      }
     }
     constexpr std::uint64_t kLow = 0xffffffffu;
-    const Words first = (c0 & kLow) | (c1 << 32), second = (c2 & kLow) | (c3 << 32);
-    const Words pairs[] = {even_pairs(first, second), odd_pairs(first, second)};
     std::uint32_t words[kNumbers];
-    std::memcpy(words, pairs, sizeof words);
+    CONVLET_UNROLL
+    for (int i = 0; i < kWays; ++i) {
+      const Words first = (c0[i] & kLow) | (c1[i] << 32), second = (c2[i] & kLow) | (c3[i] << 32);
+      const Words pairs[] = {even_pairs(first, second), odd_pairs(first, second)};
+      std::memcpy(words + i * 4 * kCounters, pairs, sizeof pairs);
+    }
     for (int i = 0; i < kNumbers; ++i) out[i] = uniform(words[i]);
   }
 
