@@ -208,7 +208,8 @@ def attention(
     step: int,
     stream: int,
     out: F32 | None,
-) -> F32: ...
+    keep: bool = False,
+) -> F32 | tuple[F32, F32]: ...
 def attention_backward(
     dy: F32,
     q: F32,
@@ -221,6 +222,8 @@ def attention_backward(
     seed: int,
     step: int,
     stream: int,
+    y: F32 | None = None,
+    lse: F32 | None = None,
 ) -> tuple[F32, F32, F32]: ...
 def recurrent(
     cell: str,
@@ -231,7 +234,8 @@ def recurrent(
     return_sequences: bool,
     go_backwards: bool,
     out: F32 | None,
-) -> F32: ...
+    keep: bool = False,
+) -> F32 | tuple[F32, F32, F32]: ...
 def recurrent_backward(
     cell: str,
     dy: F32,
@@ -241,6 +245,8 @@ def recurrent_backward(
     bias: F32 | None,
     return_sequences: bool,
     go_backwards: bool,
+    gates: F32 | None = None,
+    previous: F32 | None = None,
 ) -> tuple[F32, F32, F32, F32 | None]: ...
 def augment(
     settings: dict[str, Any],
