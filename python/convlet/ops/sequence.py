@@ -17,7 +17,7 @@ def attention(
     causal: bool = False,
     out: Array | None = None,
     keep: bool = False,
-) -> Array:
+) -> Array | tuple[Array, tuple[Array, ...]]:
     """Scaled dot-product attention of several heads side by side (Vaswani et al. 2017).
 
     For the columns q_h, k_h, v_h of head h of each sample:
@@ -113,7 +113,7 @@ def simple_rnn(
     go_backwards: bool = False,
     out: Array | None = None,
     keep: bool = False,
-) -> Array:
+) -> Array | tuple[Array, tuple[Array, ...]]:
     """A fully connected recurrent layer (Elman 1990).
 
     With h = 0 at the start, for each time step, m = h @ recurrent_kernel:
@@ -176,7 +176,7 @@ def lstm(
     go_backwards: bool = False,
     out: Array | None = None,
     keep: bool = False,
-) -> Array:
+) -> Array | tuple[Array, tuple[Array, ...]]:
     """Long short-term memory (Hochreiter & Schmidhuber 1997; Gers et al. 2000).
 
     With h = 0 at the start, for each time step, m = h @ recurrent_kernel:
@@ -240,7 +240,7 @@ def gru(
     go_backwards: bool = False,
     out: Array | None = None,
     keep: bool = False,
-) -> Array:
+) -> Array | tuple[Array, tuple[Array, ...]]:
     """Gated recurrent units (Cho et al. 2014), the reset gate after the product, as in Keras.
 
     With h = 0 at the start, for each time step, m = h @ recurrent_kernel + bias[1]:
@@ -302,7 +302,7 @@ def _recurrent(
     go_backwards: bool,
     out: Array | None,
     keep: bool,
-) -> Array:
+) -> Array | tuple[Array, tuple[Array, ...]]:
     names = ("x", "kernel", "recurrent_kernel", "bias")
     *taken, y, give = borrow(op, out, **dict(zip(names, arrays, strict=True)))
     sequences = flag(op, "return_sequences", return_sequences)
