@@ -311,6 +311,56 @@ def test_evaluate_and_predict_with_the_average():
     assert_same(model.get_weights(), history[-1])
 
 
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, ValueError])
+@pytest.mark.parametrize("moment", ["test_begin", "test_batch_end", "test_end", "epoch_end"])
+def test_weights_are_back_after_a_validation_that_was_interrupted(moment, stop):
+    x, y = images(32)
+    model = cnn()
+    model.compile(optimizers.SGD(0.5, use_ema=True), "sparse_categorical_crossentropy")
+    raw = []
+
+    class Stop(callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            raw.append(self.model.get_weights())
+
+    def interrupted(*_):
+        assert np.abs(model.get_weights()[0] - raw[-1][0]).max() > 1e-4  # is the average
+        raise stop
+
+    ending = Stop()
+    setattr(ending, f"on_{moment}", interrupted)
+    # A callback before this one brings the weights back at the end of a validation.
+    swap = callbacks.SwapEMAWeights(swap_on_epoch=moment == "epoch_end")
+    both = [ending, swap] if moment == "test_end" else [swap, ending]
+    with pytest.raises(stop):
+        model.fit(x, y, batch_size=8, validation_data=(x, y), verbose=0, callbacks=both)
+    assert_same(model.get_weights(), raw[-1])
+
+
+@pytest.mark.parametrize("moment", ["batch_begin", "batch_end", "end"])
+@pytest.mark.parametrize("what", ["test", "predict"])
+def test_weights_are_back_after_an_evaluation_that_was_interrupted(what, moment):
+    x, y = images(32)
+    model = cnn()
+    model.compile(optimizers.SGD(0.5, use_ema=True), "sparse_categorical_crossentropy")
+    for _ in range(3):
+        model.train_on_batch(x, y)
+    raw = model.get_weights()
+
+    def interrupted(*_):
+        assert np.abs(model.get_weights()[0] - raw[0]).max() > 1e-4
+        raise KeyboardInterrupt
+
+    stop = callbacks.LambdaCallback(**{f"on_{what}_{moment}": interrupted})
+    both = [stop, callbacks.SwapEMAWeights()]
+    with pytest.raises(KeyboardInterrupt):
+        if what == "test":
+            model.evaluate(x, y, verbose=0, callbacks=both)
+        else:
+            model.predict(x, callbacks=both)
+    assert_same(model.get_weights(), raw)
+
+
 def test_swapping_without_an_average():
     x, y = images(8)
     model = cnn()

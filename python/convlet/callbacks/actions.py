@@ -102,7 +102,7 @@ class TerminateOnNaN(Callback):
 class SwapEMAWeights(Callback):
     """Evaluates and predicts with the running average of the weights, which an optimizer with
     use_ema=True keeps: weights and average change places for the time of a validation or an
-    evaluate or predict that is given this callback.
+    evaluate or predict that is given this callback, also where that ends by an exception or Ctrl-C.
 
     Args:
         swap_on_epoch: they change places at the end of each epoch already, before the callbacks

@@ -27,6 +27,7 @@ class Predictor:
     output_structure: Any
     build_for: Any
     _engine: Any
+    _engine_: Any
 
     def predict(
         self,
@@ -75,13 +76,14 @@ class Predictor:
         every = CallbackList(callbacks, self, {"verbose": verbose, "steps": expected})
         display = EpochDisplay("Prediction", total, expected, verbose)
         done = _Pass(self, batch_size, every, display)
-        every.call("on_predict_begin", None)
         try:
+            every.call("on_predict_begin", None)
             outputs = done.over_iterable(x, steps) if total is None else done.over_arrays(arrays)
+            every.call("on_predict_end", None)
         except BaseException:
             display.clear()
+            self._put_weights_back()
             raise
-        every.call("on_predict_end", None)
         display.passed(done.samples)
         display.finish({})
         return pack(outputs, self.output_structure)
@@ -90,6 +92,11 @@ class Predictor:
         """predict of all of x, arrays, as one batch: the shortest way to the outputs."""
         inputs = self._predict_inputs(x)
         return pack(self._engine().predict_batch(inputs), self.output_structure)
+
+    def _put_weights_back(self) -> None:
+        """After an exception: the hook at which SwapEMAWeights would have done so does not come."""
+        if self._engine_ is not None:
+            self._engine_.use_average(False)
 
     def _predict_inputs(self, x: Any) -> Arrays:
         self.build_for(x, "predict")

@@ -287,6 +287,9 @@ class Trainer(Predictor):
                 display.finish(logs)
                 if self.stop_training:
                     break
+        except BaseException:
+            self._put_weights_back()
+            raise
         finally:
             training.close()
             if validation is not None:
@@ -443,6 +446,7 @@ class Trainer(Predictor):
             meter = self._test_epoch(batches, every, display)
         except BaseException:
             display.clear()
+            self._put_weights_back()
             raise
         finally:
             batches.close()
