@@ -2,19 +2,19 @@
 
     python -m bench train [--models M1 M2 ...] [--batches 32 128] [--peers torch keras ...]
     python -m bench infer [--models M1 M2 ...] [--batches 1 64]
-    python -m bench ops   [--cases conv2d max_pool2d ...] [--batches 32]
+    python -m bench ops   [--cases conv2d max_pool2d ...] [--models M1 ...] [--batches 32]
     python -m bench epoch [--images 50000] [--batches 64]      one epoch from the process' start
     python -m bench check                                      a minute: slower than recorded?
     python -m bench chart RECORD.json ... --png FILE           one chart of several records
     python -m bench.step_profile                               a training step, step by step
 
-Every result is checked against torch in float64 before it is timed; ours and each setting of each
-peer run in turns, each in a process of its own; medians, with half the distance of the quartiles.
-Peers that are not installed are named. `pip install '.[bench]'` brings them all. With --precision
-bfloat16, ours and those peers that can run in bfloat16 as well as in float32. With --device cuda
-train, infer and ops run on a GPU: a step of training is a part of an epoch over data that is there,
-a call of an op a part of a CUDA graph, and infer goes from images on the host to results on the
-host.
+Every result is checked against torch in float64 (without torch, against ours) before it is timed;
+ours and each setting of each peer run in turns, each in a process of its own; medians, with half
+the distance of the quartiles. Peers that are not installed are named. `pip install '.[bench]'`
+brings them all. With --precision bfloat16, ours and those peers that can run in bfloat16 as well as
+in float32. With --device cuda train, infer and ops run on a GPU: a step of training is a part of an
+epoch over data that is there, a call of an op a part of a CUDA graph, and infer goes from images on
+the host to results on the host.
 """
 
 from __future__ import annotations
@@ -45,9 +45,14 @@ def parse(arguments):
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("what", choices=list(BATCHES))
-    parser.add_argument("--models", nargs="+", default=list(networks.NETWORKS), metavar="M1")
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        metavar="M1",
+        help=f"of {', '.join(networks.NETWORKS)}; of ops, the layers of these alone",
+    )
     parser.add_argument("--batches", nargs="+", type=int, help="images in a batch")
-    parser.add_argument("--precision", default="float32", choices=PRECISIONS)
+    parser.add_argument("--precision", default="float32", choices=PRECISIONS, help="tf32: on a GPU")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument(
         "--winograd", action="store_true", help='train: ours also with winograd="always"'
@@ -59,7 +64,7 @@ def parse(arguments):
         help=f"of {', '.join(PEERS)}; all settings of a peer, or one: torch:default",
     )
     parser.add_argument("--cases", nargs="+", help="ops whose names begin with one of these")
-    parser.add_argument("--images", type=int, default=50_000, help="in the epoch")
+    parser.add_argument("--images", type=int, help="in the epoch: 50,000")
     parser.add_argument("--seconds", type=float, default=0.5, help="of each turn")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each")
     parser.add_argument("--budget", type=float, help="seconds after which no case is begun")
@@ -74,20 +79,37 @@ def parse(arguments):
     for name in options.peers:
         if name.partition(":")[0] not in offered:
             parser.error(f"--peers: expected some of {', '.join(offered)}, got {name}")
-    if options.winograd and (options.what, options.device) != ("train", "cpu"):
-        parser.error("--winograd is for train on the cpu")
-    if options.what == "epoch" and (options.device, options.precision) != DEFAULTS:
-        parser.error("epoch runs on the cpu in float32")
-    if options.what == "ops" and options.device == "cpu" and options.precision != "float32":
-        parser.error("ops runs in float32 on the cpu")
+    check_use(parser, options)
     for name in options.cases or ():
         if not any(case.name.startswith(name) for case in op_cases.CASES):
             known = ", ".join(dict.fromkeys(case.op for case in op_cases.CASES))
             parser.error(f"--cases: expected the beginning of a name ({known}, ...), got {name}")
-    for name in options.models:
+    for name in options.models or ():
         if name not in networks.NETWORKS:
             parser.error(f"--models: expected some of {', '.join(networks.NETWORKS)}, got {name}")
+    if options.what == "ops" and not chosen_ops(options):
+        parser.error("--cases and --models: no op is of both")
+    options.images = options.images or 50_000
     return options
+
+
+def check_use(parser, options):
+    """Ends with an error for options that would have no effect."""
+    what, on_cpu = options.what, options.device == "cpu"
+    if options.winograd and not (what == "train" and on_cpu):
+        parser.error("--winograd is for train on the cpu")
+    if options.cases and what != "ops":
+        parser.error("--cases is for ops")
+    if options.images and what != "epoch":
+        parser.error("--images is for epoch")
+    if options.models and what == "epoch":
+        parser.error("--models: epoch trains M1")
+    if what == "epoch" and (options.device, options.precision) != DEFAULTS:
+        parser.error("epoch runs on the cpu in float32")
+    if what == "ops" and on_cpu and options.precision != "float32":
+        parser.error("ops runs in float32 on the cpu")
+    if options.precision == "tf32" and on_cpu:
+        parser.error("--precision tf32 is for --device cuda")
 
 
 def batches(options, model=None):
@@ -101,7 +123,7 @@ def batches(options, model=None):
 
 def network_cases(options):
     of = "" if options.precision == "float32" else f", {options.precision}"
-    for name in options.models:
+    for name in options.models or networks.NETWORKS:
         network = networks.NETWORKS[name]
         for batch in batches(options, name):
             train = options.what == "train"
@@ -112,6 +134,16 @@ def network_cases(options):
                 "flops": networks.flops(network, train) * batch,
                 "images": batch,
             }
+
+
+def chosen_ops(options):
+    """The cases of ops that --cases and --models leave."""
+    begins, models = tuple(options.cases or [""]), options.models
+    return [
+        case
+        for case in op_cases.CASES
+        if case.name.startswith(begins) and (models is None or set(models) & set(case.models))
+    ]
 
 
 def cases(options):
@@ -126,8 +158,7 @@ def cases(options):
             "has_precision": case.has_precision,
             "bytes": case.bytes(batch),
         }
-        for case in op_cases.CASES
-        if not options.cases or case.name.startswith(tuple(options.cases))
+        for case in chosen_ops(options)
         for batch in batches(options)
     )
 
@@ -202,6 +233,8 @@ def measure_cases(options):
     peers = ["convlet", *["convlet:winograd"] * options.winograd, *options.peers]
     settings, versions, missing = probe(options, peers, options.what)
     workers = contest.Workers(options.python, options.what, settings)
+    if not workers.has_reference():
+        print("missing: torch in float64, the reference; results are checked against convlet's")
     try:
         for case in cases(options):
             chosen = [s for s in settings if options.what != "ops" or fits_case(case, s[1])]

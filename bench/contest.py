@@ -179,6 +179,16 @@ class Workers:
             os.unlink(path)
         return process, check, answer["first_ms"]
 
+    def has_reference(self):
+        """Whether torch is installed, which is the reference in float64."""
+        try:
+            self.start("torch64", "default").ask(do="hello")
+        except Failed as failure:
+            if "ModuleNotFoundError" in str(failure):
+                return False
+            raise SystemExit(f"bench: the reference failed: {failure}") from None
+        return True
+
     def reference(self, case, batch):
         """The check of torch in float64, or None where torch is not installed."""
         try:

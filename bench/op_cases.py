@@ -6,7 +6,7 @@ A case makes its input arrays from a seed; the peers' modules ``<name>_ops`` com
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ class Case:
     options: dict[str, Any] = field(default_factory=dict)
     multiply_adds: float = 0.0  # for one image
     state: int = 0  # elements that are read and written besides: what an optimizer keeps
+    models: tuple[str, ...] = ()  # the networks that it is a layer of
 
     def arrays(self, batch, seed=0):
         """{name: array}, normal; "labels" are classes, those that must be positive are."""
@@ -66,14 +67,12 @@ class Case:
 
 
 def layers():
-    """(model, (H, C, K, window, stride, pad)) of the convolutions of the networks, each once."""
-    seen = set()
+    """{(H, C, K, window, stride, pad): names of the networks} of their convolutions."""
+    found = {}
     for name, network in networks.NETWORKS.items():
         for step, (size, _, channels), _ in _convolutions_of(network):
-            layer = (size, channels, *step[1:5])
-            if layer not in seen:
-                seen.add(layer)
-                yield name, layer
+            found.setdefault((size, channels, *step[1:5]), {})[name] = None
+    return {layer: tuple(names) for layer, names in found.items()}
 
 
 def _convolutions_of(network):
@@ -82,13 +81,14 @@ def _convolutions_of(network):
 
 
 def _convolutions():
-    for model, (size, c, k, window, stride, pad) in layers():
+    for (size, c, k, window, stride, pad), models in layers().items():
         out = (size + 2 * pad - window) // stride + 1
         x, w, y = (size, size, c), (window, window, c, k), (out, out, k)
         options = {"stride": stride, "padding": pad}
         work = float(out * out * k * window * window * c)
-        label = f"{model} {size}x{size}x{c} {window}x{window}/{stride} -> {k}"
-        yield from _passes(label, x, w, y, options, work, c > 3)
+        label = f"{models[0]} {size}x{size}x{c} {window}x{window}/{stride} -> {k}"
+        for case in _passes(label, x, w, y, options, work, c > 3):
+            yield replace(case, models=models)
     for size, c, stride in ((56, 64, 1), (28, 256, 1), (56, 64, 2), (56, 144, 2)):
         x, y = (size, size, c), (size // stride, size // stride, c)
         options = {"stride": stride, "padding": 1, "groups": c}
@@ -125,8 +125,16 @@ def _passes(label, x, w, y, options, work=0.0, input_too=True):
 def _dense():
     inputs, units = 2304, 128
     work, w = float(inputs * units), {"weight": (inputs, units)}
-    label = f"M3 {inputs} -> {units}"
-    yield Case(f"dense {label}", "dense", {"x": (inputs,)}, w, (units,), multiply_adds=work)
+    label, models = f"M3 {inputs} -> {units}", ("M3",)
+    yield Case(
+        f"dense {label}",
+        "dense",
+        {"x": (inputs,)},
+        w,
+        (units,),
+        multiply_adds=work,
+        models=models,
+    )
     yield Case(
         f"dense_backward {label}",
         "dense_backward",
@@ -134,6 +142,7 @@ def _dense():
         w,
         (inputs,),
         multiply_adds=2 * work,
+        models=models,
     )
 
 

@@ -183,6 +183,45 @@ def test_batches_of_the_large_networks():
     ]
 
 
+def test_ops_of_some_networks():
+    def chosen(*arguments):
+        return [case["case"] for case in bench_main.cases(bench_main.parse(["ops", *arguments]))]
+
+    assert len(chosen()) == len(op_cases.CASES)
+    assert chosen("--models", "M3", "--cases", "conv2d ", "dense") == [
+        "conv2d M1 32x32x3 3x3/1 -> 32",  # M1's and M3's
+        "conv2d M1 15x15x32 3x3/1 -> 64",
+        "dense M3 2304 -> 128",
+        "dense_backward M3 2304 -> 128",
+    ]
+    # A stem, three sizes of blocks, their first layers and shortcuts, of three passes each.
+    assert len(chosen("--models", "M5")) == 3 * 11 - 1
+    assert set(chosen("--models", *networks.NETWORKS)) < set(chosen())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "--peers", "caffe"], "expected some of torch, keras"),
+        (["train", "--models", "M9"], "expected some of M1, M2, M3, M4, M5, M6, got M9"),
+        (["train", "--cases", "conv2d"], "--cases is for ops"),
+        (["infer", "--images", "64"], "--images is for epoch"),
+        (["infer", "--winograd"], "--winograd is for train on the cpu"),
+        (["train", "--precision", "tf32"], "tf32 is for --device cuda"),
+        (["epoch", "--models", "M2"], "epoch trains M1"),
+        (["epoch", "--device", "cuda"], "epoch runs on the cpu in float32"),
+        (["ops", "--precision", "bfloat16"], "ops runs in float32 on the cpu"),
+        (["ops", "--cases", "conv2d", "conv3d"], "got conv3d"),
+        (["ops", "--cases", "adam", "--models", "M1"], "no op is of both"),
+    ],
+)
+def test_options_without_effect_are_refused(arguments, message, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        bench_main.parse(arguments)
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
+
+
 def bench(*arguments, **environment):
     return subprocess.run(
         [sys.executable, "-m", "bench", *arguments],
@@ -235,15 +274,17 @@ def test_a_peer_that_is_not_installed_is_named(tmp_path):
     assert ran.returncode == 0, ran.stderr
     assert "missing: keras (ModuleNotFoundError: nor this)" in ran.stdout
     assert "process start to the end of one epoch over 64 images" in ran.stdout
-    wrong = bench("train", "--peers", "caffe")
-    assert wrong.returncode == 2
-    assert "expected some of torch, keras" in wrong.stderr
-    assert bench("epoch", "--device", "cuda").returncode == 2
-    assert bench("ops", "--precision", "bfloat16").returncode == 2
-    unknown = bench("ops", "--cases", "conv2d", "conv3d")
-    assert unknown.returncode == 2
-    assert "the beginning of a name (conv2d, " in unknown.stderr
-    assert "got conv3d" in unknown.stderr
+
+
+def test_without_the_reference(tmp_path):
+    (tmp_path / "torch.py").write_text("raise ModuleNotFoundError('as if it were not there')\n")
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    arguments = ("--models", "M2", "--batches", "1", "--peers", "torch", "--seconds", "0")
+    ran = bench("infer", *arguments, PYTHONPATH=path)
+    assert ran.returncode == 0, ran.stderr
+    assert "missing: torch (ModuleNotFoundError: as if it were not there)" in ran.stdout
+    assert "missing: torch in float64, the reference; results are checked against" in ran.stdout
+    assert "convlet  " in ran.stdout
 
 
 def test_a_peer_that_cannot_do_the_kind_is_named():
