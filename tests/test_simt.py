@@ -1,12 +1,13 @@
 """The emulator of tests/simt finds what is wrong with a kernel, and passes what is right."""
 
 import ctypes
+import shutil
 
 import numpy as np
 import pytest
 
 from simt import fragments
-from simt.library import HERE, Emulator, build_bugs
+from simt.library import HERE, Emulator, build_bugs, compile_to_ptx
 
 # (kernel, bug): what is wrong.
 BUGS = {
@@ -218,19 +219,20 @@ def bfloat16_bits(values):
 
 
 def test_fragments(emulator):
-    """The tensor core instructions against numpy, by the layouts of the PTX manual."""
+    """Every instruction of ptx.cuh against numpy, by the layouts of the PTX manual."""
     rng = np.random.default_rng(1)
     emulator.options()
     g, t = np.arange(32) // 4, np.arange(32) % 4
     c = rng.integers(-8, 9, (16, 8)).astype(np.float32)
     matrices = rng.integers(0, 1 << 16, (4, 8, 8)).astype(np.uint16)
+    numbers = fragments.inputs()["numbers"]
     rows = np.stack([g, g, g + 8, g + 8], axis=1)
     columns = np.stack([2 * t, 2 * t + 1, 2 * t, 2 * t + 1], axis=1)
 
     def product(a_bits, b_bits):
-        outputs = [np.zeros((32, 4), kind) for kind in (np.float32, np.float32, "u4", "u4")]
+        outputs = [np.zeros((32, 4), kind) for kind in fragments.OUTPUTS.values()]
         inputs = [a_bits.astype(np.uint32), b_bits.astype(np.uint32), c[rows, columns], matrices]
-        arrays = [np.ascontiguousarray(array) for array in inputs] + outputs
+        arrays = [np.ascontiguousarray(array) for array in (*inputs, numbers)] + outputs
         emulator.library.simt_fragments(*(ctypes.c_void_p(a.ctypes.data) for a in arrays))
         assert emulator.findings() == ""
         return outputs
@@ -241,7 +243,9 @@ def test_fragments(emulator):
     A, B = bfloat16_bits(a), bfloat16_bits(b)
     pairs = [A[g + i, 2 * t + j] | A[g + i, 2 * t + j + 1] << 16 for j in (0, 8) for i in (0, 8)]
     factors = [B[2 * t + j, g] | B[2 * t + j + 1, g] << 16 for j in (0, 8)]
-    d, _, plain, transposed = product(np.stack(pairs, axis=1), np.stack(factors, axis=1))
+    d, _, plain, transposed, rounded, copied = product(
+        np.stack(pairs, axis=1), np.stack(factors, axis=1)
+    )
     np.testing.assert_array_equal(d, (a @ b + c)[rows, columns])
 
     # tf32: one to a register, of rows g and g+8, columns t and t+4.
@@ -257,6 +261,32 @@ def test_fragments(emulator):
     np.testing.assert_array_equal(plain, (low | high.astype(np.uint32) << 16).T)
     low, high = matrices[:, 2 * t, g], matrices[:, 2 * t + 1, g]
     np.testing.assert_array_equal(transposed, (low | high.astype(np.uint32) << 16).T)
+
+    # 10 bits of mantissa, fewer of the smallest numbers; ties away from zero.
+    finite = np.isfinite(numbers)
+    exact = np.where(finite, numbers, 0).astype(np.float64)
+    unit = 2.0 ** (np.maximum(np.frexp(exact)[1], -125) - 11)
+    nearest = np.copysign(np.floor(np.abs(exact) / unit + 0.5) * unit, exact)
+    expected = np.where(finite, nearest, numbers).astype(np.float32).view(np.uint32)
+    np.testing.assert_array_equal(rounded.ravel(), expected)
+    assert (expected != numbers.view(np.uint32)).sum() > 60
+
+    # The words of 16 copies of 16 bytes, 16 of 8 and 32 of 4, zeros where they are not valid.
+    lanes = np.concatenate(
+        [np.repeat(np.arange(16), 4), np.repeat(np.arange(16), 2), np.arange(32)]
+    )
+    valid = np.concatenate([lanes[:64] % 3 != 0, lanes[64:96] % 2 != 0, lanes[96:] % 4 != 1])
+    words = matrices.ravel().view(np.uint32)
+    np.testing.assert_array_equal(copied.ravel(), np.where(valid, words, 0))
+
+
+@pytest.mark.skipif(shutil.which("nvcc") is None, reason="there is no nvcc")
+@pytest.mark.parametrize(
+    ("source", "architecture"), [("bugs.cu", "-arch=sm_80"), ("bugs_sm90.cu", "-arch=sm_90a")]
+)
+def test_nvcc_takes_what_is_built_on_a_gpu(source, architecture, tmp_path):
+    """For the fragments and the tiles, which only a machine with a GPU makes."""
+    compile_to_ptx(tmp_path / "bugs.ptx", source, architecture)
 
 
 def test_fragments_are_those_of_hardware(emulator):

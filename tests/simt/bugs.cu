@@ -1,5 +1,6 @@
 // Small kernels that are right with bug 0 and wrong in one way each with another number: what the
 // emulator must find. test_simt.py lists what each number breaks.
+#include <cstring>
 #include <string_view>
 
 #include "cuda/launch.h"
@@ -153,10 +154,13 @@ __global__ void copy_kernel(int n, const float* x, float* y, int bug) {
   if (i < n) y[i] = x[bug == 6 ? i * 8 % n : i];  // 6 is only slow
 }
 
-// The fragments of one product: 4 numbers of d by lane, then r by lane of both matrix loads.
+// The fragments of one product: 4 numbers of d by lane, then r by lane of both matrix loads;
+// numbers rounded to tf32; the words of the matrices by copies of 16, 8 and 4 bytes, some of them
+// not valid.
 __global__ void fragments_kernel(const std::uint32_t* a, const std::uint32_t* b, const float* c,
-                                 const std::uint16_t* matrices, float* bf16, float* tf32,
-                                 std::uint32_t* rows, std::uint32_t* columns) {
+                                 const std::uint16_t* matrices, const float* numbers, float* bf16,
+                                 float* tf32, std::uint32_t* rows, std::uint32_t* columns,
+                                 std::uint32_t* rounded, std::uint32_t* copied) {
   CONVLET_SHARED(uint4, tile, [32]);
   const int lane = static_cast<int>(threadIdx.x);
   tile[lane] = reinterpret_cast<const uint4*>(matrices)[lane];
@@ -177,6 +181,20 @@ __global__ void fragments_kernel(const std::uint32_t* a, const std::uint32_t* b,
   for (int i = 0; i < 4; ++i) rows[4 * lane + i] = r[i];
   load_matrix_x4_transposed(r, &tile[lane]);
   for (int i = 0; i < 4; ++i) columns[4 * lane + i] = r[i];
+  for (int i = 0; i < 4; ++i) rounded[4 * lane + i] = to_tf32(numbers[4 * lane + i]);
+
+  CONVLET_SHARED(uint4, copies, [32]);
+  auto* words = reinterpret_cast<std::uint32_t*>(copies);
+  const auto* from = reinterpret_cast<const std::uint32_t*>(matrices);
+  if (lane < 16) {
+    copy_async_16(words + 4 * lane, from + 4 * lane, lane % 3 != 0);
+    copy_async_8(words + 64 + 2 * lane, from + 64 + 2 * lane, lane % 2 != 0);
+  }
+  copy_async_4(words + 96 + lane, from + 96 + lane, lane % 4 != 1);
+  copy_async_commit();
+  copy_async_wait<0>();
+  __syncwarp();
+  for (int i = 0; i < 4; ++i) copied[i * 32 + lane] = words[i * 32 + lane];
 }
 
 }  // namespace
@@ -258,16 +276,20 @@ EXPORT void simt_stream_bug(int bug, int n, const float* x_host, float* y_host) 
 }
 
 EXPORT void simt_fragments(const std::uint32_t* a, const std::uint32_t* b, const float* c,
-                           const std::uint16_t* matrices, float* bf16, float* tf32,
-                           std::uint32_t* rows, std::uint32_t* columns) {
+                           const std::uint16_t* matrices, const float* numbers, float* bf16,
+                           float* tf32, std::uint32_t* rows, std::uint32_t* columns,
+                           std::uint32_t* rounded, std::uint32_t* copied) {
   CudaContext context(nullptr, 4);
   OnDevice<std::uint32_t> A(a, 128), B(b, 64), R(nullptr, 128), T(nullptr, 128);
-  OnDevice<float> C(c, 128), D(nullptr, 128), E(nullptr, 128);
+  OnDevice<std::uint32_t> N(nullptr, 128), W(nullptr, 128);
+  OnDevice<float> C(c, 128), D(nullptr, 128), E(nullptr, 128), F(numbers, 128);
   OnDevice<std::uint16_t> M(matrices, 256);
-  launch(context, fragments_kernel, 1, 32, 0, A.data, B.data, C.data, M.data, D.data, E.data,
-         R.data, T.data);
+  launch(context, fragments_kernel, 1, 32, 0, A.data, B.data, C.data, M.data, F.data, D.data,
+         E.data, R.data, T.data, N.data, W.data);
   D.read(bf16);
   E.read(tf32);
   R.read(rows);
   T.read(columns);
+  N.read(rounded);
+  W.read(copied);
 }

@@ -1,4 +1,5 @@
-"""What the tensor core instructions of csrc/cuda/ptx.cuh give for random fragments.
+"""What the instructions of csrc/cuda/ptx.cuh give: products and loads of random fragments, numbers
+rounded to tf32, and asynchronous copies.
 
     python tests/simt/fragments.py write tests/simt/fragments.npz
 
@@ -18,19 +19,25 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from simt.library import build_for_gpu
 
-OUTPUTS = {"bf16": np.float32, "tf32": np.float32, "rows": np.uint32, "columns": np.uint32}
+WORDS = ("rows", "columns", "rounded", "copied")
+OUTPUTS = {"bf16": np.float32, "tf32": np.float32} | dict.fromkeys(WORDS, np.uint32)
 
 
 def inputs(seed: int = 0) -> dict[str, np.ndarray]:
-    """Fragments of normal numbers, and matrices of any bits, by lane."""
+    """Fragments of normal numbers, and matrices of any bits, by lane; numbers to be rounded, ties,
+    the smallest ones and infinity among them."""
     rng = np.random.default_rng(seed)
     normal = [rng.standard_normal(n).astype(np.float32).view(np.uint32) for n in (128, 128, 64, 64)]
     pack = [high & 0xFFFF0000 | low >> 16 for low, high in (normal[:2], normal[2:])]
+    numbers = (rng.standard_normal(92) * 10.0 ** rng.integers(-44, 38, 92)).astype(np.float32)
+    ties = (rng.integers(1, 0x7F000, 32) << 12 | rng.integers(0, 2, 32) << 31).astype(np.uint32)
+    special = np.array([0, -0.0, np.inf, -np.inf], np.float32)
     return {
         "a": pack[0],
         "b": pack[1],
         "c": rng.standard_normal(128).astype(np.float32),
         "matrices": rng.integers(0, 1 << 16, 256).astype(np.uint16),
+        "numbers": np.concatenate([numbers, ties.view(np.float32), special]),
     }
 
 

@@ -43,14 +43,21 @@ def build_bugs() -> Path:
     return build(BUILD.parent / "bugs", CONVLET_SIMT_SOURCES=";".join(map(str, sources)))
 
 
+CSRC = HERE.parent.parent / "csrc"
+NVCC = ["nvcc", "-std=c++17", "--expt-relaxed-constexpr", f"-I{CSRC}", f"-I{HERE.parent}"]
+
+
 def build_for_gpu(path: Path, source: str, architecture: str) -> Path:
     """One file of those kernels for a GPU, named by an option of nvcc."""
-    csrc = HERE.parent.parent / "csrc"
-    sources = [HERE / source, csrc / "cuda" / "context.cu", csrc / "cuda" / "tensor_map.cu"]
-    flags = ["-std=c++17", architecture, "-Xcompiler=-fPIC", "-shared"]
-    flags += ["--expt-relaxed-constexpr", f"-I{csrc}", f"-I{HERE.parent}"]
-    subprocess.run(["nvcc", *flags, *sources, "-o", path], check=True)
+    sources = [HERE / source, CSRC / "cuda" / "context.cu", CSRC / "cuda" / "tensor_map.cu"]
+    flags = [architecture, "-Xcompiler=-fPIC", "-shared"]
+    subprocess.run([*NVCC, *flags, *sources, "-o", path], check=True)
     return path
+
+
+def compile_to_ptx(path: Path, source: str, architecture: str) -> None:
+    """The same as PTX alone, which takes seconds: whether nvcc takes the source."""
+    subprocess.run([*NVCC, architecture, "-ptx", HERE / source, "-o", path], check=True)
 
 
 class Emulator:
