@@ -1,8 +1,10 @@
 """Functional operations on arrays: what the layers of a model compute, one call at a time.
 
-Arrays are numpy, torch or of any library with DLPack, in the CPU's memory. Their memory is used as
-it is; only an array that is not C-contiguous is copied. The result is an array of the library of
-the first argument. All arithmetic is float32, and so is every array except labels.
+Arrays are numpy, torch or of any library with DLPack, in the CPU's memory or in that of a GPU that
+convlet can use, there on the stream that their library works on (docs/cuda.md). Their memory is
+used as it is; only an array that is not C-contiguous is copied. The result is an array of the
+library of the first argument. Every array but labels is float32, and so is all arithmetic unless
+the ``precision`` of a product says otherwise.
 
 Letters mean the same everywhere: images are (N,H,W,C), weights (R,S,C,K), outputs (N,P,Q,K); `dy`
 is the gradient of some scalar with respect to y, and an op's backward turns it into dx, dw, db. An
