@@ -20,6 +20,7 @@ the host to results on the host.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import sys
 import time
@@ -110,6 +111,16 @@ def check_use(parser, options):
         parser.error("ops runs in float32 on the cpu")
     if options.precision == "tf32" and on_cpu:
         parser.error("--precision tf32 is for --device cuda")
+    check_output(parser, options.png, options.json)
+
+
+def check_output(parser, png, *others):
+    """Ends with an error, now rather than after hours, where files cannot be written."""
+    if png and importlib.util.find_spec("matplotlib") is None:
+        parser.error("--png needs matplotlib, which `pip install '.[bench]'` brings")
+    for path in (png, *others):
+        if path and not Path(path).resolve().parent.is_dir():
+            parser.error(f"{path}: there is no such folder")
 
 
 def batches(options, model=None):
@@ -208,7 +219,11 @@ def chart(arguments):
     parser.add_argument("records", nargs="+", metavar="RECORD.json")
     parser.add_argument("--png", required=True)
     options = parser.parse_args(arguments)
-    found = [json.loads(Path(path).read_text()) for path in options.records]
+    check_output(parser, options.png)
+    try:
+        found = [json.loads(Path(path).read_text()) for path in options.records]
+    except (OSError, ValueError) as error:
+        parser.error(f"expected records: {error}")
     report.chart(options.png, found[0]["where"], [case for f in found for case in f["cases"]])
 
 

@@ -42,7 +42,11 @@ def pytest_addoption(parser, pluginmanager):
 
 
 def pytest_configure(config):
-    device_tests.start(config.getoption("--device"))
+    device = config.getoption("--device")
+    try:
+        device_tests.start(device)
+    except ValueError as error:  # there is no such device here
+        raise pytest.UsageError(f"--device {device}: {error}") from None
 
 
 def pytest_ignore_collect(collection_path):

@@ -213,13 +213,31 @@ def test_ops_of_some_networks():
         (["ops", "--precision", "bfloat16"], "ops runs in float32 on the cpu"),
         (["ops", "--cases", "conv2d", "conv3d"], "got conv3d"),
         (["ops", "--cases", "adam", "--models", "M1"], "no op is of both"),
+        (["train", "--json", "no/such/record.json"], "record.json: there is no such folder"),
+        (["train", "--png", "no/such/chart.png"], "chart.png: there is no such folder"),
     ],
 )
-def test_options_without_effect_are_refused(arguments, message, capsys):
+def test_wrong_options_are_refused(arguments, message, capsys):
     with pytest.raises(SystemExit) as stopped:
         bench_main.parse(arguments)
     assert stopped.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_chart_without_matplotlib(monkeypatch, capsys):
+    monkeypatch.setattr(bench_main.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit):
+        bench_main.parse(["train", "--png", "chart.png"])
+    assert "--png needs matplotlib" in capsys.readouterr().err
+
+
+def test_a_chart_of_no_record(tmp_path, capsys):
+    (tmp_path / "broken.json").write_text("{")
+    for name in ("missing.json", "broken.json"):
+        with pytest.raises(SystemExit) as stopped:
+            bench_main.chart([str(tmp_path / name), "--png", str(tmp_path / "chart.png")])
+        assert stopped.value.code == 2
+        assert "expected records" in capsys.readouterr().err
 
 
 def bench(*arguments, **environment):
