@@ -58,7 +58,10 @@ def write(path: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         library = build_for_gpu(Path(folder) / "fragments.so", "bugs.cu", f"-arch={_gpu()}")
         given = inputs()
-        np.savez(path, **given, **run(ctypes.CDLL(str(library)), given))
+        results = run(ctypes.CDLL(str(library)), given)
+    if not all(values.any() for values in results.values()):
+        sys.exit("the kernel has not run")
+    np.savez(path, **given, **results)
 
 
 if __name__ == "__main__":
