@@ -361,6 +361,43 @@ def test_weights_are_back_after_an_evaluation_that_was_interrupted(what, moment)
     assert_same(model.get_weights(), raw)
 
 
+@pytest.mark.parametrize("calls", [1, 2, 3, 4])
+def test_a_swap_that_is_interrupted_is_undone(calls):
+    x, y = images(32)
+    model = cnn()
+    model.compile(optimizers.SGD(0.5, use_ema=True), "sparse_categorical_crossentropy")
+    for _ in range(3):
+        model.train_on_batch(x, y)
+    raw, swap = model.get_weights(), callbacks.SwapEMAWeights()
+    expected = model.evaluate(x, y, verbose=0, callbacks=[swap])
+    engine = model._engine()
+
+    class Interrupted:
+        """The state; one of its changes is the last before Ctrl-C."""
+
+        left = calls
+
+        def __getattr__(self, name):
+            method = getattr(state, name)
+            return self.changed(method) if name in ("set", "set_slot") else method
+
+        def changed(self, method):
+            def change(*arguments):
+                method(*arguments)
+                self.left -= 1
+                if self.left == 0:
+                    raise KeyboardInterrupt
+
+            return change
+
+    state, engine.state = engine.state, Interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        model.evaluate(x, y, verbose=0, callbacks=[swap])
+    engine.state = state
+    assert_same(model.get_weights(), raw)
+    assert model.evaluate(x, y, verbose=0, callbacks=[swap]) == expected
+
+
 def test_swapping_without_an_average():
     x, y = images(8)
     model = cnn()

@@ -219,12 +219,19 @@ class Engine:
                 return
             self.claim()
             slot = self.state.slot_names().index("average")
-            for parameter in self.parameters:
-                if parameter.trainable:
-                    average = self.state.get_slot(slot, parameter.id)
-                    self.state.set_slot(slot, parameter.id, self.state.get(parameter.id))
-                    self.state.set(parameter.id, average)
-            self.averaged = wanted
+            ids = [parameter.id for parameter in self.parameters if parameter.trainable]
+            pairs = [(i, self.state.get(i), self.state.get_slot(slot, i)) for i in ids]
+            try:
+                for i, values, others in pairs:
+                    self.state.set_slot(slot, i, values)
+                    self.state.set(i, others)
+                self.averaged = wanted
+            except BaseException:  # Ctrl-C: all or none
+                for i, values, others in pairs:
+                    self.state.set_slot(slot, i, others)
+                    self.state.set(i, values)
+                self.averaged = not wanted
+                raise
 
     def keep_average(self) -> None:
         """The weights become their average."""
