@@ -68,10 +68,13 @@ inline bool is_first_layer(const Conv2dShape& s, int window_h, int window_w) {
 
 // The quads of a tile, a line by a warp: 32 lanes bring eight, from memory without gaps. Bytes
 // become values on the way. Returns how many come before the first that is needed.
-template <int threads, bool bytes>
-CONVLET_DEVICE int copy_quads(const FirstLayer& f, const TilePlace& place, float* patch) {
+template <int threads, Pixels pixels>
+CONVLET_DEVICE int copy_quads(const FirstLayer& f, const TilePlace& place, const ChannelNorm* norms,
+                              float* patch) {
   const int lane = static_cast<int>(threadIdx.x) % 32, part = lane % 4;
   const int lead = place.w & (kSector - 1);
+  ChannelNorm norm = {};
+  if constexpr (pixels == Pixels::normalised_bytes) norm = norms[part];
 #pragma unroll 1
   for (int line = static_cast<int>(threadIdx.x) / 32; line < f.lines; line += threads / 32) {
     const int h = place.h + line;
@@ -83,10 +86,12 @@ CONVLET_DEVICE int copy_quads(const FirstLayer& f, const TilePlace& place, float
       const int element = (place.w - lead + quad) * f.channels + part;
       const bool valid = there && static_cast<unsigned>(element) < static_cast<unsigned>(f.row);
       float* to = patch + (line * f.pitch + quad) * 4 + part;
-      if constexpr (bytes)
+      if constexpr (pixels == Pixels::floats)
+        copy_async_4(to, f.x.floats + (valid ? from + element : 0), valid);
+      else if constexpr (pixels == Pixels::bytes)
         *to = valid ? f.value(__ldg(f.x.bytes.data + from + element)) : 0.0f;
       else
-        copy_async_4(to, f.x.floats + (valid ? from + element : 0), valid);
+        *to = valid ? f.value(__ldg(f.x.bytes.data + from + element), norm) : 0.0f;
     }
   }
   return lead;
@@ -166,6 +171,7 @@ __global__ void __launch_bounds__(Tile::threads, first_layer_threads(precision) 
     first_layer_kernel(const FirstLayer f, const Matrix w, const Y y) {
   using Sums = FirstLayerSums<Tile, precision>;
   CONVLET_DYNAMIC_SHARED(float, weights);
+  CONVLET_SHARED(ChannelNorm, norms, [kChannelNorms]);
   int* table = reinterpret_cast<int*>(weights + f.steps * kDepth * Tile::columns);
   float* patch = reinterpret_cast<float*>(table + f.steps * kQuadsOfStep);  // then the results
   const std::int64_t first_column = std::int64_t{blockIdx.y} * Tile::columns;
@@ -176,6 +182,7 @@ __global__ void __launch_bounds__(Tile::threads, first_layer_threads(precision) 
     const int pixels = f.taps_w - s < f.reach ? f.taps_w - s : f.reach;
     table[quad] = quad < f.quads ? (r * f.dilation_h * f.pitch + s) * 8 + pixels * f.channels : 0;
   }
+  make_channel_norms(f, norms);
   int quads[Sums::kRows][2];
   {
     const Sums lane;
@@ -188,8 +195,9 @@ __global__ void __launch_bounds__(Tile::threads, first_layer_threads(precision) 
 #pragma unroll 1
   for (std::int64_t tile = blockIdx.x; tile < f.tiles; tile += gridDim.x) {
     const TilePlace place = tile_place(f, tile);
-    const int lead = f.x.floats ? copy_quads<Tile::threads, false>(f, place, patch)
-                                : copy_quads<Tile::threads, true>(f, place, patch);
+    const int lead = with_pixels(f.x, [&](auto pixels) {
+      return copy_quads<Tile::threads, pixels.value>(f, place, norms, patch);
+    });
     copy_async_commit();
     copy_async_wait<0>();
     __syncthreads();

@@ -103,24 +103,26 @@ struct PixelGradient {
   }
 };
 
-// A piece of bytes as values.
+// A piece of bytes as values. value(byte, i) is that of its byte i.
+template <class Value>
 CONVLET_DEVICE void copy_values(const FirstLayerGradient& f, float* to, const std::uint8_t* from,
-                                bool valid) {
+                                bool valid, const Value& value) {
   if (f.piece == 1) {
-    *to = valid ? f.value(__ldg(from)) : 0.0f;
+    *to = valid ? value(__ldg(from), 0) : 0.0f;
     return;
   }
   float4 values = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
   if (valid) {
     const uchar4 v = __ldg(reinterpret_cast<const uchar4*>(from));
-    values = make_float4(f.value(v.x), f.value(v.y), f.value(v.z), f.value(v.w));
+    values = make_float4(value(v.x, 0), value(v.y, 1), value(v.z, 2), value(v.w, 3));
   }
   *reinterpret_cast<float4*>(to) = values;
 }
 
 // The tile's part of the image. Returns how many elements come before the first that is needed.
-template <bool bytes>
-CONVLET_DEVICE int copy_lines(const FirstLayerGradient& f, const TilePlace& place, float* patch) {
+template <Pixels pixels>
+CONVLET_DEVICE int copy_lines(const FirstLayerGradient& f, const TilePlace& place,
+                              const ChannelNorm* norms, float* patch) {
   const int from = place.w * f.channels, lead = from & (f.piece - 1);
   const int pieces = f.patch_width / f.piece;
 #pragma unroll 1
@@ -132,12 +134,18 @@ CONVLET_DEVICE int copy_lines(const FirstLayerGradient& f, const TilePlace& plac
     float* to = patch + line * f.pitch + column;
     const std::int64_t at =
         valid ? place.image + static_cast<std::int64_t>(h) * f.row + element : 0;
-    if constexpr (bytes)
-      copy_values(f, to, f.x.bytes.data + at, valid);
-    else if (f.piece == 4)
+    if constexpr (pixels == Pixels::bytes) {
+      copy_values(f, to, f.x.bytes.data + at, valid,
+                  [&](std::uint8_t byte, int) { return f.value(byte); });
+    } else if constexpr (pixels == Pixels::normalised_bytes) {
+      const ChannelNorm* of_piece = norms + (valid ? element % f.channels : 0);
+      copy_values(f, to, f.x.bytes.data + at, valid,
+                  [&](std::uint8_t byte, int i) { return f.value(byte, of_piece[i]); });
+    } else if (f.piece == 4) {
       copy_async_16(to, f.x.floats + at, valid);
-    else
+    } else {
       copy_async_4(to, f.x.floats + at, valid);
+    }
   }
   return lead;
 }
@@ -145,9 +153,10 @@ CONVLET_DEVICE int copy_lines(const FirstLayerGradient& f, const TilePlace& plac
 // That and dy.
 template <class Gradient>
 CONVLET_DEVICE int copy_tile(const FirstLayerGradient& f, const Gradient& gradient,
-                             const TilePlace& place, std::int64_t first_column, float* patch) {
-  const int lead =
-      f.x.floats ? copy_lines<false>(f, place, patch) : copy_lines<true>(f, place, patch);
+                             const TilePlace& place, const ChannelNorm* norms,
+                             std::int64_t first_column, float* patch) {
+  const int lead = with_pixels(
+      f.x, [&](auto pixels) { return copy_lines<pixels.value>(f, place, norms, patch); });
   const auto results = gradient.results(place.first, place.count);
   Feed<typename Gradient::Source, typename Gradient::Layout, kGradientThreads> feed(
       results, first_column, place.first);
@@ -212,6 +221,7 @@ __global__ void __launch_bounds__(kGradientThreads, gradient_blocks(precision))
   using Sums = GradientSums<Tile, Gradient, precision>;
   using Whole = typename Tile::Whole;
   CONVLET_DYNAMIC_SHARED(float, shared);
+  CONVLET_SHARED(ChannelNorm, norms, [kChannelNorms]);
   int* begins = reinterpret_cast<int*>(shared);  // of the terms of each thread; and then the stages
   float* stages = shared + kGradientTile;
   const int stage_floats = patch_floats(f) + kStepsOfTile * Gradient::kFloats;
@@ -226,6 +236,7 @@ __global__ void __launch_bounds__(kGradientThreads, gradient_blocks(precision))
     const Pixel pixel = pixel_of(f, m < f.results() ? m : 0);
     begins[i] = pixel.h * f.pitch + pixel.w * f.channels;
   }
+  make_channel_norms(f, norms);
   Sums sums;
   const int share = sums.row / Tile::result_rows;
   int rows[Sums::kRows][2];
@@ -241,14 +252,14 @@ __global__ void __launch_bounds__(kGradientThreads, gradient_blocks(precision))
   const std::int64_t begin = blockIdx.x * f.tiles_of_part;
   const std::int64_t end = begin + f.tiles_of_part < f.tiles ? begin + f.tiles_of_part : f.tiles;
   int lead = 0;
-  if (begin < end) lead = copy_tile(f, gradient, tile_place(f, begin), first_column, stages);
+  if (begin < end) lead = copy_tile(f, gradient, tile_place(f, begin), norms, first_column, stages);
   copy_async_commit();
 #pragma unroll 1
   for (std::int64_t tile = begin; tile < end; ++tile) {
     const int now = static_cast<int>(tile - begin) % 2;
     int next_lead = 0;
     if (tile + 1 < end)
-      next_lead = copy_tile(f, gradient, tile_place(f, tile + 1), first_column,
+      next_lead = copy_tile(f, gradient, tile_place(f, tile + 1), norms, first_column,
                             stages + (1 - now) * stage_floats);
     copy_async_commit();
     copy_async_wait<1>();

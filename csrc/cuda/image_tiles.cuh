@@ -6,6 +6,15 @@
 
 namespace convlet::cuda {
 
+// What a copy to shared memory finds.
+enum class Pixels { floats, bytes, normalised_bytes };
+
+// What a normalization does in a channel: (value - mean) * factor.
+struct alignas(8) ChannelNorm {
+  float mean, factor;
+};
+constexpr int kChannelNorms = 6;  // of the channels over and over: four in a row from any of three
+
 struct ImageTiles {
   Images x;
   std::int64_t image;         // elements
@@ -19,11 +28,33 @@ struct ImageTiles {
   std::int64_t tiles;
 
   CONVLET_DEVICE int results() const { return tile_h * tile_w; }
-  // What a byte stands for: the arithmetic of `scale`.
+  // What a byte stands for: the arithmetic of `scale`, and then of `batch_norm`.
   CONVLET_DEVICE float value(std::uint8_t byte) const {
     return fmaf(x.bytes.factor, static_cast<float>(byte), x.bytes.offset);
   }
+  CONVLET_DEVICE float value(std::uint8_t byte, const ChannelNorm& norm) const {
+    return fmaf(value(byte) - norm.mean, norm.factor, 0.0f);
+  }
 };
+
+// copy(pixels), where the type of pixels is a constant.
+template <class Copy>
+CONVLET_DEVICE int with_pixels(const Images& x, const Copy& copy) {
+  if (x.floats) return copy(std::integral_constant<Pixels, Pixels::floats>{});
+  if (!x.bytes.mean) return copy(std::integral_constant<Pixels, Pixels::bytes>{});
+  return copy(std::integral_constant<Pixels, Pixels::normalised_bytes>{});
+}
+
+// Into shared memory, if there is a normalization; all threads may read them then.
+CONVLET_DEVICE void make_channel_norms(const ImageTiles& t, ChannelNorm* norms) {
+  if (!t.x.bytes.mean) return;
+  if (threadIdx.x < kChannelNorms) {
+    const int channel = static_cast<int>(threadIdx.x) % t.channels;
+    norms[threadIdx.x] = {__ldg(t.x.bytes.mean + channel),
+                          1.0f / sqrtf(__ldg(t.x.bytes.variance + channel) + t.x.bytes.epsilon)};
+  }
+  __syncthreads();
+}
 
 // Tiles of at most `most` results, which is a multiple of the windows' pixels.
 inline ImageTiles image_tiles(const Conv2dShape& s, int window_h, int window_w, int most,

@@ -87,10 +87,13 @@ struct PreparedConv2d {
               void* workspace);
 };
 
-// Images as bytes, which stand for what Kernels::scale makes of them: factor * byte + offset.
+// Images as bytes, which stand for what Kernels::scale makes of them, factor * byte + offset, or
+// for what Kernels::batch_norm makes of that by mean and variance, (C,), which else are null.
 struct ByteImages {
   const std::uint8_t* data;
   float factor, offset;
+  const float *mean, *variance;
+  float epsilon;
 };
 
 // conv2d, or conv2d_pool, and the gradient of its weights, of images as bytes: the bits of the

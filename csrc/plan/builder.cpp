@@ -83,6 +83,11 @@ LinearScale Builder::scale_of(const Node& node) const {
   return fused < 0 ? LinearScale() : linear_scale_of(graph.nodes()[fused]);
 }
 
+const Node* Builder::normalization_of(const Node& node) const {
+  int fused = fusion_.normalization_of[index_of(node)];
+  return fused < 0 ? nullptr : &graph.nodes()[fused];
+}
+
 BufferId Builder::new_output(const Node& node) {
   int output = output_of(node);
   BufferId buffer = new_like(output);

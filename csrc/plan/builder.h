@@ -44,6 +44,7 @@ class Builder {
   // The graph input that a conv2d reads as bytes, -1 for none, and what it makes of them.
   int bytes_of(const Node& node) const;
   LinearScale scale_of(const Node& node) const;
+  const Node* normalization_of(const Node& node) const;  // null for none
   // The value whose gradient the node's backward starts from.
   int gradient_of(const Node& node) const;
   // Memory for output_of(node).

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "plan/lowering.h"
+#include "plan/lowering/batch_norm.h"
 #include "plan/lowering/window.h"
 
 namespace convlet {
@@ -131,6 +132,7 @@ Fusion nothing_fused(const Graph& graph, const std::vector<ResolvedLoss>& losses
   fusion.folded_into.assign(nodes, -1);
   fusion.bytes_of.assign(nodes, -1);
   fusion.scale_of.assign(nodes, -1);
+  fusion.normalization_of.assign(nodes, -1);
   fusion.absorbed.assign(nodes, false);
   fusion.absorbed_backward.assign(nodes, false);
   fusion.writes_probabilities.assign(losses.size(), false);
@@ -141,6 +143,7 @@ Fusion nothing_fused(const Graph& graph, const std::vector<ResolvedLoss>& losses
 // Decides on one node at a time: whether it becomes part of the one before it.
 struct Fuser {
   const Graph& graph;
+  Mode mode;
   std::vector<bool> needs_gradient;  // by value
   std::vector<int> readers;          // by value: nodes, losses and graph outputs
   bool conv2d_adds;                  // whether the kernel of a conv2d can add a residual
@@ -237,16 +240,21 @@ struct Fuser {
     return -1;
   }
 
-  // A graph input, and a scale of it, into the conv2d that alone reads it, if `bytes`. Returns
-  // whether that could be done. 255 times the factor must be a number: who looks for one that is
-  // not finds it in the scale.
+  // A graph input, a scale of it and a normalization by given numbers, into the conv2d that alone
+  // reads it, if `bytes`. Returns whether that could be done. 255 times the factor must be a
+  // number: who looks for one that is not finds it in the scale. The numbers of a normalization
+  // change, so where they are finite and overflow it is found in the conv2d.
   bool fuse_bytes(Fusion& fusion, int input, bool bytes) const {
-    int conv2d = only_reader(fusion, input), scale = -1;
+    int conv2d = only_reader(fusion, input), scale = -1, normalization = -1;
     if (conv2d >= 0 && node(conv2d).op == "scale") {
       const LinearScale by = linear_scale_of(node(conv2d));
       if (!std::isfinite(by.factor * 255.0f + by.offset)) return false;
       scale = conv2d;
       conv2d = only_reader(fusion, node(scale).output);
+    }
+    if (conv2d >= 0 && node(conv2d).op == "batch_norm" && only_normalises(node(conv2d), mode)) {
+      normalization = conv2d;
+      conv2d = only_reader(fusion, node(normalization).output);
     }
     if (conv2d < 0 || node(conv2d).op != "conv2d" || fusion.residual_of[conv2d] >= 0) return false;
     const int pool = fusion.pool_of[conv2d];
@@ -255,7 +263,9 @@ struct Fuser {
     if (!bytes) return true;
     fusion.bytes_of[conv2d] = input;
     fusion.scale_of[conv2d] = scale;
-    if (scale >= 0) fusion.absorbed[scale] = true;
+    fusion.normalization_of[conv2d] = normalization;
+    for (int before : {scale, normalization})
+      if (before >= 0) fusion.absorbed[before] = true;
     return true;
   }
 
@@ -317,8 +327,12 @@ Fusion fuse(const Graph& graph, const PlanOptions& options, const Kernels& kerne
   for (int output : graph.outputs()) ++readers[output];
 
   const bool train = options.mode == Mode::train;
-  const Fuser fuser{graph, values_needing_gradients(graph, options.mode), readers,
-                    !train && kernels.conv2d_packed.run, kernels.conv2d_bytes};
+  const Fuser fuser{graph,
+                    options.mode,
+                    values_needing_gradients(graph, options.mode),
+                    readers,
+                    !train && kernels.conv2d_packed.run,
+                    kernels.conv2d_bytes};
   auto decide = [&](const char* op, void (Fuser::*decision)(Fusion&, int) const) {
     for (std::size_t i = 0; i < fusion.live.size(); ++i)
       if (fusion.live[i] && graph.nodes()[i].op == op)

@@ -40,10 +40,11 @@ struct Fusion {
   std::vector<int> pool_of;
   // The batch_norm node that is folded into the weights of a conv2d or dense, or -1.
   std::vector<int> folded_into;
-  // The graph input that a conv2d's kernel reads as bytes, or -1; and the scale node between the
-  // two, which that kernel applies, or -1.
+  // The graph input that a conv2d's kernel reads as bytes, or -1; and the scale and batch_norm
+  // nodes between the two, which that kernel applies, or -1.
   std::vector<int> bytes_of;
   std::vector<int> scale_of;
+  std::vector<int> normalization_of;
   // True for what is fused into another node, and for a softmax whose probabilities the loss kernel
   // writes: it has no forward step of its own.
   std::vector<bool> absorbed;

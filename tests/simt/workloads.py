@@ -69,11 +69,14 @@ def bytes_of_images() -> Iterator[Workload]:
     for name, shape, channels, window, pool in (
         ("1 to 32 channels", (28, 28, 1), 32, 3, []),
         ("3 to 32 channels", (32, 32, 3), 32, 3, []),
+        ("3 to 32 channels, normalized", (32, 32, 3), 32, 3, []),
         ("3 to 32 channels, pooled", (32, 32, 3), 32, 3, [2, 2]),
         ("3 to 64 channels, 7x7", (32, 32, 3), 64, 7, []),
     ):
         net = Net()
         x = net.node("scale", net.input(*shape), factor=1 / 127.5, offset=-1.0)
+        if name.endswith("normalized"):
+            x = net.batch_norm(x, scale=False, center=False, training=False)
         x = net.conv2d(x, channels, size=window, padding="same", activation="relu")
         y = net.output(net.node("max_pool2d", x, pool_size=pool) if pool else x)
         plan = _core.Plan(net.graph, net.state(), "train", 1, [LOGITS])

@@ -57,8 +57,8 @@ Shape infer(const Graph& graph, const Node& node) {
   return sample;
 }
 
-bool uses_batch(const Builder& builder, const Node& node) {
-  return builder.mode == Mode::train && node.attributes.boolean("training", true);
+bool uses_batch(const Node& node, Mode mode) {
+  return mode == Mode::train && node.attributes.boolean("training", true);
 }
 
 BufferId optional_parameter(const Builder& builder, int id) {
@@ -105,7 +105,8 @@ void follow(Builder& builder, const Node& node, BufferId batch, int moving) {
 // The buffers with the mean and the variance that a node normalises by.
 std::vector<BufferId> statistics(Builder& builder, const Node& node, BufferId x) {
   const Parameters p = parameters_of(node);
-  if (!uses_batch(builder, node)) return {builder.parameter(p.mean), builder.parameter(p.variance)};
+  if (!uses_batch(node, builder.mode))
+    return {builder.parameter(p.mean), builder.parameter(p.variance)};
   const std::int64_t bytes =
       builder.graph.parameter_shape(p.mean).elements() * std::int64_t{sizeof(float)};
   const BufferId mean = builder.new_buffer(0, bytes), variance = builder.new_buffer(0, bytes);
@@ -116,7 +117,7 @@ std::vector<BufferId> statistics(Builder& builder, const Node& node, BufferId x)
 }
 
 std::function<BatchNormShape(std::int64_t)> shape_in(const Builder& builder, const Node& node) {
-  return [&graph = builder.graph, &node, training = uses_batch(builder, node),
+  return [&graph = builder.graph, &node, training = uses_batch(node, builder.mode),
           activation = builder.epilogue_of(node)](std::int64_t n) {
     BatchNormShape shape = shape_of(graph, node, training, n);
     shape.activation = activation;
@@ -246,6 +247,17 @@ FoldedWeights fold_batch_norm(Builder& builder, const Node& linear, const Node& 
     };
   };
   return folded;
+}
+
+bool only_normalises(const Node& norm, Mode mode) {
+  const Parameters p = parameters_of(norm);
+  return p.gamma < 0 && p.beta < 0 && !uses_batch(norm, mode);
+}
+
+GivenStatistics given_statistics(const Builder& builder, const Node& norm) {
+  const Parameters p = parameters_of(norm);
+  return {builder.parameter(p.mean), builder.parameter(p.variance),
+          shape_of(builder.graph, norm, false, 1).epsilon};
 }
 
 extern const Lowering kBatchNorm;
