@@ -3,11 +3,17 @@ nothing here."""
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from bench import __main__ as bench_main
+from bench import peers
+from bench.peers import torch as torch_peer
+from bench.peers import torch_ops
 
 from simt.library import build
 
@@ -69,3 +75,21 @@ def test_ops_from_the_command_line(environment, tmp_path):
         entries = {(e["peer"], e["setting"]): e for e in case["entries"]}
         assert entries["convlet", "cuda"]["median_ms"] > 0
         assert "CUDA" in entries["torch", "cuda channels_last"]["error"]
+
+
+def test_the_script_asks_for_what_there_is():
+    """Every line of bench/gpu.sh that runs the benchmark: its options, peers and their settings."""
+    script = (ROOT / "bench" / "gpu.sh").read_text().replace("\\\n", " ")
+    values = dict(re.findall(r'\b(\w+)="(torch:[^"]*)"', script))
+    lines = re.findall(r"\bbench (\w+) \d+ (\w+ --.*)", script)
+    assert [name for name, _ in lines] == ["ops", "ops_sm90", "train", "infer", "compiled"]
+    for _, arguments in lines:
+        for name, value in values.items():
+            arguments = arguments.replace(f"${name}", value)
+        options = bench_main.parse([*shlex.split(arguments), "--device", "cuda"])
+        offered = (torch_ops if options.what == "ops" else torch_peer).SETTINGS[options.what]
+        for peer in options.peers:
+            setting = peer.partition(":")[2]
+            assert not setting or setting in offered
+            assert not setting or peers.fits(setting, "cuda", options.precision)
+        assert list(bench_main.cases(options))
