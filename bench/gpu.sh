@@ -78,11 +78,13 @@ run_tests() {
   return "$worst"
 }
 
-# compute-sanitizer slows kernels down by a factor of 10 and more: every 40th test, of all families.
+# compute-sanitizer slows kernels down by a factor of 10 and more: every kernel at sizes of networks, then every 79th
+# test, for awkward sizes (a prime: the tests of a file are products of parameters).
 sanitize() {
-  compute-sanitizer --tool "$1" --error-exitcode 9 \
-    "$python" -m pytest -q -x --device "$device" --part 0/40 -p no:cacheprovider \
-    --ignore-glob="*/test_sm90*.py" --ignore-glob="*/test_cuda_libraries.py"
+  compute-sanitizer --tool "$1" --error-exitcode 9 "$python" tests/simt/workloads.py "$device" &&
+    compute-sanitizer --tool "$1" --error-exitcode 9 \
+      "$python" -m pytest -q -x --device "$device" --part 0/79 -p no:cacheprovider \
+      --ignore-glob="*/test_sm90*.py" --ignore-glob="*/test_cuda_libraries.py"
 }
 export -f run_tests sanitize
 export python pieces device
