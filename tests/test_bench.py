@@ -279,30 +279,29 @@ def test_from_the_command_line(arguments, setting, tmp_path):
         assert image.size[0] > 500
 
 
+def bench_without(folder, module, *arguments):
+    """What is printed where `module`, a peer, is not installed."""
+    (folder / f"{module}.py").write_text("raise ModuleNotFoundError('as if it were not there')\n")
+    path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
+    ran = bench(*arguments, "--peers", module, PYTHONPATH=path)
+    assert ran.returncode == 0, ran.stderr
+    assert f"missing: {module} (ModuleNotFoundError: as if it were not there)" in ran.stdout
+    return ran.stdout
+
+
+ONE_IMAGE = ("infer", "--models", "M2", "--batches", "1", "--seconds", "0")
+
+
 def test_a_peer_that_is_not_installed_is_named(tmp_path):
-    (tmp_path / "ncnn.py").write_text("raise ModuleNotFoundError('as if it were not there')\n")
-    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
-    arguments = ("--models", "M2", "--batches", "1", "--peers", "ncnn", "--seconds", "0")
-    ran = bench("infer", *arguments, PYTHONPATH=path)
-    assert ran.returncode == 0, ran.stderr
-    assert "missing: ncnn (ModuleNotFoundError: as if it were not there)" in ran.stdout
-    (tmp_path / "keras.py").write_text("raise ModuleNotFoundError('nor this')\n")
-    arguments = ("--images", "64", "--rounds", "1", "--peers", "keras")
-    ran = bench("epoch", *arguments, PYTHONPATH=path)
-    assert ran.returncode == 0, ran.stderr
-    assert "missing: keras (ModuleNotFoundError: nor this)" in ran.stdout
-    assert "process start to the end of one epoch over 64 images" in ran.stdout
+    bench_without(tmp_path, "ncnn", *ONE_IMAGE)
+    printed = bench_without(tmp_path, "keras", "epoch", "--images", "64", "--rounds", "1")
+    assert "process start to the end of one epoch over 64 images" in printed
 
 
 def test_without_the_reference(tmp_path):
-    (tmp_path / "torch.py").write_text("raise ModuleNotFoundError('as if it were not there')\n")
-    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
-    arguments = ("--models", "M2", "--batches", "1", "--peers", "torch", "--seconds", "0")
-    ran = bench("infer", *arguments, PYTHONPATH=path)
-    assert ran.returncode == 0, ran.stderr
-    assert "missing: torch (ModuleNotFoundError: as if it were not there)" in ran.stdout
-    assert "missing: torch in float64, the reference; results are checked against" in ran.stdout
-    assert "convlet  " in ran.stdout
+    printed = bench_without(tmp_path, "torch", *ONE_IMAGE)
+    assert "missing: torch in float64, the reference; results are checked against" in printed
+    assert "convlet  " in printed
 
 
 def test_a_peer_that_cannot_do_the_kind_is_named():

@@ -274,12 +274,18 @@ def test_swapping_on_epochs_saves_the_average_and_training_goes_on(tmp_path):
     assert_same(loaded.get_weights(), model.get_weights())
 
 
-def test_averages_are_saved(tmp_path):
+def with_average(rate):
+    """A model with a running average, after three updates, and their images and labels."""
     x, y = images(32)
     model = cnn()
-    model.compile(optimizers.SGD(0.1, use_ema=True), "sparse_categorical_crossentropy")
+    model.compile(optimizers.SGD(rate, use_ema=True), "sparse_categorical_crossentropy")
     for _ in range(3):
         model.train_on_batch(x, y)
+    return model, x, y
+
+
+def test_averages_are_saved(tmp_path):
+    model, x, y = with_average(0.1)
     model.save(tmp_path / "m.safetensors")
     loaded = convlet.load_model(tmp_path / "m.safetensors")
     assert loaded.optimizer.get_config() == model.optimizer.get_config()
@@ -340,11 +346,7 @@ def test_weights_are_back_after_a_validation_that_was_interrupted(moment, stop):
 @pytest.mark.parametrize("moment", ["batch_begin", "batch_end", "end"])
 @pytest.mark.parametrize("what", ["test", "predict"])
 def test_weights_are_back_after_an_evaluation_that_was_interrupted(what, moment):
-    x, y = images(32)
-    model = cnn()
-    model.compile(optimizers.SGD(0.5, use_ema=True), "sparse_categorical_crossentropy")
-    for _ in range(3):
-        model.train_on_batch(x, y)
+    model, x, y = with_average(0.5)
     raw = model.get_weights()
 
     def interrupted(*_):
@@ -361,13 +363,27 @@ def test_weights_are_back_after_an_evaluation_that_was_interrupted(what, moment)
     assert_same(model.get_weights(), raw)
 
 
+@pytest.mark.parametrize("what", ["predict", "evaluate", "fit"])
+def test_an_average_that_was_in_place_stays(what, tmp_path):
+    """In what SwapEMAWeights(swap_on_epoch=True) lets a ModelCheckpoint save."""
+    model, x, y = with_average(0.5)
+    model._engine().use_average(True)
+    model.save(tmp_path / "m.safetensors")
+    model = convlet.load_model(tmp_path / "m.safetensors")
+    average = model.get_weights()
+
+    def broken():
+        raise OSError("no more data")
+        yield
+
+    with pytest.raises(OSError, match="no more data"):
+        getattr(model, what)(broken())
+    assert_same(model.get_weights(), average)
+
+
 @pytest.mark.parametrize("calls", [1, 2, 3, 4])
 def test_a_swap_that_is_interrupted_is_undone(calls):
-    x, y = images(32)
-    model = cnn()
-    model.compile(optimizers.SGD(0.5, use_ema=True), "sparse_categorical_crossentropy")
-    for _ in range(3):
-        model.train_on_batch(x, y)
+    model, x, y = with_average(0.5)
     raw, swap = model.get_weights(), callbacks.SwapEMAWeights()
     expected = model.evaluate(x, y, verbose=0, callbacks=[swap])
     engine = model._engine()

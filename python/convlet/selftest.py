@@ -19,8 +19,8 @@ TOLERANCE = {"float32": 1e-4, "tf32": 3e-4, "bfloat16": 3e-3}
 def failures(device: str, precisions: Sequence[str] = tuple(TOLERANCE)) -> list[str]:
     """A line for each family whose values on the device are not the CPU's; none when all is well.
 
-    The problems are so small that launches are most of the work (nobody has timed it on a GPU). A
-    kernel that fails altogether gives a line too.
+    The problems are small; nobody has timed it on a GPU. A kernel that fails altogether gives a
+    line too.
     """
     lines = []
     for name, family in FAMILIES.items():

@@ -1,7 +1,7 @@
 """Predictor: the outputs of a model for data without targets."""
 
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from itertools import islice
 from typing import Any
 
@@ -77,12 +77,13 @@ class Predictor:
         display = EpochDisplay("Prediction", total, expected, verbose)
         done = _Pass(self, batch_size, every, display)
         try:
-            every.call("on_predict_begin", None)
-            outputs = done.over_iterable(x, steps) if total is None else done.over_arrays(arrays)
-            every.call("on_predict_end", None)
+            with self._average_in_place():
+                every.call("on_predict_begin", None)
+                whole = total is not None
+                outputs = done.over_arrays(arrays) if whole else done.over_iterable(x, steps)
+                every.call("on_predict_end", None)
         except BaseException:
             display.clear()
-            self._put_weights_back()
             raise
         display.passed(done.samples)
         display.finish({})
@@ -93,10 +94,17 @@ class Predictor:
         inputs = self._predict_inputs(x)
         return pack(self._engine().predict_batch(inputs), self.output_structure)
 
-    def _put_weights_back(self) -> None:
-        """After an exception: the hook at which SwapEMAWeights would have done so does not come."""
-        if self._engine_ is not None:
-            self._engine_.use_average(False)
+    @contextmanager
+    def _average_in_place(self) -> Iterator[None]:
+        """After an exception weights and average are where they were: the hook at which
+        SwapEMAWeights would have put them there does not come."""
+        averaged = self._engine_ is not None and self._engine_.averaged
+        try:
+            yield
+        except BaseException:
+            if self._engine_ is not None:
+                self._engine_.use_average(averaged)
+            raise
 
     def _predict_inputs(self, x: Any) -> Arrays:
         self.build_for(x, "predict")

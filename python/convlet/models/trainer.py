@@ -269,27 +269,25 @@ class Trainer(Predictor):
         every.call("on_train_begin", None)
         logs: dict[str, Any] = {}
         try:
-            for epoch in range(initial_epoch, epochs):
-                every.call("on_epoch_begin", epoch, None)
-                display = EpochDisplay(
-                    f"Epoch {epoch + 1}/{epochs}", training.count, training.steps, verbose
-                )
-                try:
-                    meter = self._train_epoch(training, shuffle, every, display, epoch)
-                    display.passed(meter.count)
-                    logs = meter.logs()
-                    if validation is not None and (epoch + 1) % validation_freq == 0:
-                        logs |= self._test_epoch(validation, every).logs("val_")
-                    every.call("on_epoch_end", epoch, logs)
-                except BaseException:
-                    display.clear()
-                    raise
-                display.finish(logs)
-                if self.stop_training:
-                    break
-        except BaseException:
-            self._put_weights_back()
-            raise
+            with self._average_in_place():
+                for epoch in range(initial_epoch, epochs):
+                    every.call("on_epoch_begin", epoch, None)
+                    display = EpochDisplay(
+                        f"Epoch {epoch + 1}/{epochs}", training.count, training.steps, verbose
+                    )
+                    try:
+                        meter = self._train_epoch(training, shuffle, every, display, epoch)
+                        display.passed(meter.count)
+                        logs = meter.logs()
+                        if validation is not None and (epoch + 1) % validation_freq == 0:
+                            logs |= self._test_epoch(validation, every).logs("val_")
+                        every.call("on_epoch_end", epoch, logs)
+                    except BaseException:
+                        display.clear()
+                        raise
+                    display.finish(logs)
+                    if self.stop_training:
+                        break
         finally:
             training.close()
             if validation is not None:
@@ -391,14 +389,15 @@ class Trainer(Predictor):
             if begins:
                 callbacks.call("on_test_batch_begin", step, None)
 
-        callbacks.call("on_test_begin", None)
-        with closing(steps.over(batches, None, begin)) as results:
-            for step, _ in results:
-                if hooks:
-                    callbacks.call("on_test_batch_end", step, meter.logs())
-                if display is not None and display.due():
-                    display.update(meter.count, step + 1, meter.logs())
-        callbacks.call("on_test_end", meter.logs())
+        with self._average_in_place():
+            callbacks.call("on_test_begin", None)
+            with closing(steps.over(batches, None, begin)) as results:
+                for step, _ in results:
+                    if hooks:
+                        callbacks.call("on_test_batch_end", step, meter.logs())
+                    if display is not None and display.due():
+                        display.update(meter.count, step + 1, meter.logs())
+            callbacks.call("on_test_end", meter.logs())
         return meter
 
     def _announce(self) -> None:
@@ -446,7 +445,6 @@ class Trainer(Predictor):
             meter = self._test_epoch(batches, every, display)
         except BaseException:
             display.clear()
-            self._put_weights_back()
             raise
         finally:
             batches.close()
